@@ -1,0 +1,1 @@
+"""The registry contract seen from Python, and the embedded development chain."""

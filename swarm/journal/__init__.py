@@ -1,0 +1,1 @@
+"""The own history of a peer, in one SQLite file: resume, dashboard, audit."""

@@ -1,0 +1,1 @@
+"""Audits, jury, rewards and points: pure functions that anyone can recompute."""

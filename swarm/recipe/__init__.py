@@ -1,0 +1,1 @@
+"""What is learned: the recipe schema, task sources, verifiers and prompts. Pure: no network, no torch, no clock."""
