@@ -1,0 +1,299 @@
+"""What a recipe says, typed.
+
+Each field states its unit and default where it is declared. A recipe that validates here is complete: its JSONL files
+are inlined, so that its canonical bytes (`Recipe.canonical`) are all that another peer needs, and their hash, which the
+registry contract holds, pins every task, prompt and setting of the swarm.
+"""
+
+import json
+import re
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import reasoning_gym
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from reasoning_gym.factory import DATASETS
+
+from swarm.recipe.nearest import nearest
+
+MAX_ITEMS = 100_000
+STAGES = ("answer", "critique", "revise")
+Stage = Literal["answer", "critique", "revise"]
+
+_PROMPT_FIELDS = {
+    "answer": {"question", "subject"},
+    "critique": {"question", "subject", "answer"},
+    "revise": {"question", "subject", "answer", "critiques"},
+    "statement": {"question", "subject", "answer"},
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class GymSource(Section):
+    """Tasks from a reasoning_gym dataset."""
+
+    dataset: str
+    """Name in reasoning_gym, such as chain_sum."""
+    config: dict[str, Any] = {}
+    """Arguments of that dataset's config; `seed` and `size` are the swarm's to set."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Share of the tasks, relative to the other sources."""
+
+    @model_validator(mode="after")
+    def _dataset_exists(self) -> "GymSource":
+        if self.dataset not in DATASETS:
+            raise ValueError(f"reasoning_gym has no dataset {self.dataset!r}{nearest(self.dataset, DATASETS)}")
+        reserved = {"seed", "size"} & set(self.config)
+        if reserved:
+            raise ValueError(f"config may not set {', '.join(sorted(reserved))}: the round's seed decides it")
+        known = [name for name in DATASETS[self.dataset][1].__dataclass_fields__ if name not in ("seed", "size")]
+        for name in self.config:
+            if name not in known:
+                raise ValueError(f"{self.dataset} has no setting {name!r}{nearest(name, known)}")
+        try:
+            reasoning_gym.create_dataset(self.dataset, seed=0, size=1, **self.config)[0]
+        except Exception as error:  # noqa: BLE001 - the dataset's own code, which raises what it likes
+            raise ValueError(f"{self.dataset} refuses its config: {error or type(error).__name__}") from error
+        return self
+
+
+class Item(Section):
+    """One line of a JSONL file of tasks."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=20_000)]
+    answer: Annotated[str, Field(max_length=20_000)] | None = None
+    """The right answer; without one the jury decides."""
+
+
+class ItemSource(Section):
+    """Tasks from a JSONL file of prompt/answer lines. The recipe names the file; loading puts its items in place."""
+
+    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_ITEMS)]
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Share of the tasks, relative to the other sources."""
+
+
+class Tasks(Section):
+    sources: Annotated[tuple[GymSource | ItemSource, ...], Field(min_length=1, max_length=64)]
+    shared: Annotated[int, Field(ge=0, le=256)] = 2
+    """Tasks per round that every peer answers."""
+    own: Annotated[int, Field(ge=0, le=256)] = 2
+    """Tasks per round that one peer alone answers."""
+    subject: str | None = None
+    """Regular expression whose first group picks the subject out of a question, for `{subject}` in prompts."""
+
+    @model_validator(mode="after")
+    def _some(self) -> "Tasks":
+        if self.shared + self.own == 0:
+            raise ValueError("shared and own are both 0: a round needs at least one task")
+        return self
+
+    @field_validator("subject")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None and _compile(pattern).groups < 1:
+            raise ValueError("subject needs one group in parentheses")
+        return pattern
+
+
+class Verifier(Section):
+    """How code checks an answer."""
+
+    extract: Literal["whole", "last_number", "first_line", "regex"] = "whole"
+    """What of a completion counts as its answer."""
+    pattern: str | None = None
+    """Regular expression for `extract: regex`; its first group is the answer."""
+    score: Literal["exact", "numeric", "gym"] = "exact"
+    """exact: equal text; numeric: equal number; gym: the dataset's own score_answer."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Scores below it count as 0: crumbs for garbage fake variance inside a group."""
+
+    @model_validator(mode="after")
+    def _pattern_where_needed(self) -> "Verifier":
+        if (self.extract == "regex") != (self.pattern is not None):
+            raise ValueError("pattern goes with extract: regex, and only with it")
+        if self.pattern is not None and _compile(self.pattern).groups < 1:
+            raise ValueError("pattern needs one group in parentheses")
+        return self
+
+
+class Prompts(Section):
+    """The prompts of the three stages. `{question}`, `{subject}`, `{answer}` and `{critiques}` are filled in."""
+
+    chat: bool = True
+    """Wrap prompts in the model's chat template; false sends them as they are."""
+    system: str = ""
+    answer: str
+    critique: str
+    revise: str
+
+    @field_validator("answer", "critique", "revise")
+    @classmethod
+    def _known_fields(cls, template: str, info: Any) -> str:
+        return _check_template(template, info.field_name)
+
+
+class Judge(Section):
+    """How a judge's verdict is read from its token probabilities."""
+
+    method: Literal["likelihood", "yes_no"] = "likelihood"
+    """likelihood: log-likelihood of `statement` with the answer in it, against the other answers of the group;
+    yes_no: log-odds of the words Yes and No after `statement`."""
+    statement: str
+    """Template with `{subject}` or `{question}` and `{answer}`."""
+
+    @field_validator("statement")
+    @classmethod
+    def _known_fields(cls, template: str) -> str:
+        if "{answer}" not in template:
+            raise ValueError("statement needs {answer}")
+        return _check_template(template, "statement")
+
+
+class Rewards(Section):
+    critique_score: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Weight of the proper score of a critique's verdict."""
+    critique_form: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """Weight of a critique's form: it ends by itself and says something."""
+
+
+class StageSettings(Section):
+    samples: Annotated[int, Field(ge=1, le=256)] = 8
+    """Completions per prompt (the group size G)."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
+    temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
+
+
+class CritiqueSettings(StageSettings):
+    items: Annotated[int, Field(ge=0, le=256)] = 4
+    """Answers of others that a peer judges per round."""
+
+
+class ReviseSettings(StageSettings):
+    groups: Annotated[int, Field(ge=0, le=256)] = 2
+    """Own criticised answers that a peer revises per round, at most."""
+
+
+class Stages(Section):
+    answer: StageSettings = StageSettings()
+    critique: CritiqueSettings = CritiqueSettings()
+    revise: ReviseSettings = ReviseSettings()
+
+
+class Lora(Section):
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[float, Field(gt=0, le=2048)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class Model(Section):
+    id: Annotated[str, Field(min_length=1, max_length=300)] = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    """Hub id, path, or `tiny` (a model of under a million parameters that the project builds itself)."""
+    lora: Lora | None = Lora()
+    """null trains all weights."""
+    autocast: Literal["auto", "bfloat16", "none"] = "auto"
+    """Matrix arithmetic over fp32 master weights; auto takes bfloat16 where the hardware has it."""
+
+
+class Grpo(Section):
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = "dapo"
+    """TRL's loss_type."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0, lt=10)] = 0.28
+    beta: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of the KL penalty to the starting model; 0 needs no reference model."""
+    scale_advantages: bool = True
+    """Divide a group's advantages by its standard deviation."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    micro_batch: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Rows per forward and backward pass; halved by itself when memory runs out."""
+
+
+class Sharing(Section):
+    fetch_peers: Annotated[int, Field(ge=0, le=64)] = 8
+    """Peers whose rollouts a peer fetches per round, drawn by the round's seed."""
+    external_groups: Annotated[int, Field(ge=0, le=256)] = 4
+    """Fetched groups in an update, at most, beside the own ones."""
+    author_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Largest share of an update's fetched groups that one author may have, where several authors are there."""
+    judges: Annotated[int, Field(ge=0, le=32)] = 2
+    """Judges per answer that is put up for critique."""
+
+
+class Timing(Section):
+    round_s: Annotated[int, Field(ge=2, le=86_400)] = 240
+    """Seconds after its start at which a round is over for those who wait for others."""
+    tick_s: Annotated[int, Field(ge=1, le=600)] = 1
+    """Rounds start at multiples of this many seconds after genesis."""
+    answer: Annotated[float, Field(gt=0, lt=1)] = 0.45
+    """Share of the round until the answers are due."""
+    critique: Annotated[float, Field(gt=0, lt=1)] = 0.65
+    """Share of the round until the critiques are due."""
+    revise: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    """Share of the round until the revisions are due; what is left is for the update."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Timing":
+        if not self.answer < self.critique < self.revise:
+            raise ValueError("the stages end in order: answer < critique < revise")
+        if self.round_s % self.tick_s or self.round_s == self.tick_s:
+            raise ValueError(
+                f"round_s ({self.round_s}) must be a multiple of tick_s ({self.tick_s}), at least two ticks"
+            )
+        return self
+
+
+class Heldout(Section):
+    count: Annotated[int, Field(ge=0, le=10_000)] = 64
+    """Questions, answered greedily, that no round ever trains on."""
+    every: Annotated[int, Field(ge=1, le=10_000)] = 5
+    """Rounds between two measurements; the first and the last round are always measured."""
+    seed: int = 987_654_321
+
+
+class Recipe(Section):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    description: Annotated[str, Field(max_length=2000)] = ""
+    tasks: Tasks
+    verifier: Verifier | None = Verifier()
+    """null: no code can check an answer, the jury decides."""
+    prompts: Prompts
+    judge: Judge
+    rewards: Rewards = Rewards()
+    stages: Stages = Stages()
+    model: Model = Model()
+    grpo: Grpo = Grpo()
+    sharing: Sharing = Sharing()
+    timing: Timing = Timing()
+    heldout: Heldout = Heldout()
+
+    def canonical(self) -> bytes:
+        """The recipe as one JSON text: the same bytes on every peer."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        ).encode()
+
+    def hash(self) -> bytes:
+        """32 bytes: SHA-256 of the canonical text, as the registry contract holds it."""
+        return sha256(self.canonical()).digest()
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+
+
+def _check_template(template: str, stage: str) -> str:
+    for name in re.findall(r"\{(\w*)\}", template):
+        if name not in _PROMPT_FIELDS[stage]:
+            allowed = ", ".join(f"{{{field}}}" for field in sorted(_PROMPT_FIELDS[stage]))
+            raise ValueError(f"{{{name}}} is not filled in here; allowed: {allowed}")
+    return template
