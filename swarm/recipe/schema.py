@@ -7,6 +7,7 @@ registry contract holds, pins every task, prompt and setting of the swarm.
 
 import json
 import re
+from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -49,13 +50,16 @@ class GymSource(Section):
         reserved = {"seed", "size"} & set(self.config)
         if reserved:
             raise ValueError(f"config may not set {', '.join(sorted(reserved))}: the round's seed decides it")
+        files = [name for name in self.config if "file" in name or "path" in name]
+        if files:
+            raise ValueError(f"config may not set {files[0]!r}: a recipe reads no files of the peer that runs it")
         known = [name for name in DATASETS[self.dataset][1].__dataclass_fields__ if name not in ("seed", "size")]
         for name in self.config:
             if name not in known:
                 raise ValueError(f"{self.dataset} has no setting {name!r}{nearest(name, known)}")
         try:
             reasoning_gym.create_dataset(self.dataset, seed=0, size=1, **self.config)[0]
-        except Exception as error:  # noqa: BLE001 - the dataset's own code, which raises what it likes
+        except Exception as error:  # the dataset's own code raises what it likes
             raise ValueError(f"{self.dataset} refuses its config: {error or type(error).__name__}") from error
         return self
 
@@ -244,7 +248,7 @@ class Timing(Section):
             raise ValueError("the stages end in order: answer < critique < revise")
         if self.round_s % self.tick_s or self.round_s == self.tick_s:
             raise ValueError(
-                f"round_s ({self.round_s}) must be a multiple of tick_s ({self.tick_s}), at least two ticks"
+                f"round_s ({self.round_s}) must be two or more times tick_s ({self.tick_s}), a whole multiple"
             )
         return self
 
@@ -281,7 +285,14 @@ class Recipe(Section):
 
     def hash(self) -> bytes:
         """32 bytes: SHA-256 of the canonical text, as the registry contract holds it."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> bytes:
         return sha256(self.canonical()).digest()
+
+    def __hash__(self) -> int:
+        return int.from_bytes(self._digest[:8], "big")
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
