@@ -1,0 +1,74 @@
+"""Rounds without a boss.
+
+Time is cut into ticks that start at the contract's genesis. The number of a round is the tick at which it starts, so a
+number alone says when the round began, which block gives its seed and when each stage is due. A round is over when all
+who take part have finished it, and at the latest `round_s` after its start; the next one starts at the first tick
+after that. Peers that saw the same announcements compute the same number; peers that did not follow the majority.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from swarm.recipe.schema import Stage, Timing
+
+SETTLE_S = 1.0
+"""Seconds between the last peer's finish and the next start: time for the announcement to reach everybody."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When things happen, in unix seconds."""
+
+    genesis: int
+    timing: Timing
+
+    def start(self, number: int) -> float:
+        """When a round starts."""
+        return self.genesis + number * self.timing.tick_s
+
+    def due(self, number: int, stage: Stage) -> float:
+        """When the records of a stage are due."""
+        return self.start(number) + getattr(self.timing, stage) * self.timing.round_s
+
+    def end(self, number: int) -> float:
+        """When a round is over for those who wait for others."""
+        return self.start(number) + self.timing.round_s
+
+    def first_after(self, moment: float) -> int:
+        """The first round that starts at or after a moment."""
+        return max(0, math.ceil((moment - self.genesis) / self.timing.tick_s))
+
+
+def next_round(
+    clock: Clock,
+    current: int,
+    *,
+    me: str,
+    expected: Set[str],
+    finished: Mapping[str, float],
+    playing: Mapping[str, int],
+    now: float,
+) -> int | None:
+    """The round to start next, or None while there is reason to wait.
+
+    Args:
+        current: the round that this peer has finished, or watched as a newcomer.
+        expected: the live peers that take part, this one included.
+        finished: when each peer finished `current`, by its own signed word; later than `now` counts as `now`.
+        playing: the round that each other live peer says it is in.
+    """
+    others = [playing[peer] for peer in expected if peer != me and peer in playing]
+    ahead = Counter(number for number in others if number > current and clock.start(number) <= now + 2 * SETTLE_S)
+    if ahead:
+        number, count = max(ahead.items(), key=lambda entry: (entry[1], entry[0]))
+        if 2 * count > len(others) and now < clock.due(number, "answer"):
+            return number
+    if expected <= set(finished):
+        last = max(min(finished[peer], now) for peer in expected)
+        settle = SETTLE_S if len(expected) > 1 else 0.0
+        return max(current + 1, clock.first_after(last + settle))
+    if now >= clock.end(current):
+        return max(current + 1, clock.first_after(clock.end(current)), clock.first_after(now - clock.timing.round_s))
+    return None

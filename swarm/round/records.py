@@ -1,0 +1,241 @@
+"""What peers send each other about a round: typed, bounded, strict.
+
+A record travels as zlib-compressed JSON in a content-addressed blob; the announcement of the blob is signed by its
+author. An unknown field, a wrong type, a list that is too long or a header that contradicts the announcement: refused
+before anything else looks at it.
+"""
+
+import zlib
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from swarm.errors import SwarmError
+from swarm.recipe.schema import Recipe, Stage
+
+MAX_BLOB_BYTES = 8 * 2**20
+MAX_JSON_BYTES = 32 * 2**20
+MAX_TEXT = 32_768
+
+PeerId = Annotated[str, Field(min_length=40, max_length=64, pattern=r"^[1-9A-HJ-NP-Za-km-z]+$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Index = Annotated[int, Field(ge=0, le=1023)]
+Note = TypeVar("Note", "StageNote", "DoneNote", "LiveNote")
+Raw = Annotated[float, Field(ge=-50, le=50)]
+Unix = Annotated[float, Field(ge=0, le=1e11)]
+
+
+class RecordRefused(SwarmError):
+    """A record from a peer that this peer does not accept. `reason` is one word or two, for counting."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Rollout(Wire):
+    """One completion with exact token ids and behaviour log-probs."""
+
+    tokens: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1, max_length=8192)]
+    logprobs: Annotated[tuple[Annotated[float, Field(ge=-1000, le=0.001)], ...], Field(max_length=8192)]
+    finished: bool
+    text: Annotated[str, Field(max_length=MAX_TEXT)]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "Rollout":
+        if len(self.tokens) != len(self.logprobs):
+            raise ValueError("tokens and logprobs differ in length")
+        return self
+
+
+Rollouts = Annotated[tuple[Rollout, ...], Field(min_length=1, max_length=256)]
+
+
+class AnswerGroup(Wire):
+    """Completions for one task: tasks of a peer are numbered, shared ones first, then its own."""
+
+    task: Index
+    rollouts: Rollouts
+
+
+class CritiqueGroup(Wire):
+    """Critiques of one answer by one judge, and the judge's raw verdict on it."""
+
+    author: PeerId
+    task: Index
+    sample: Index
+    verdict: Raw
+    """Log-odds, in the judge's own scale, that the answer is right."""
+    rollouts: Rollouts
+    """The first one is the critique that the author reads."""
+
+
+class RevisionGroup(Wire):
+    """Revisions of one own answer."""
+
+    task: Index
+    sample: Index
+    judges: Annotated[tuple[PeerId, ...], Field(max_length=32)]
+    """Whose critiques the prompt held, in this order."""
+    rollouts: Rollouts
+
+
+class Header(Wire):
+    protocol: Literal[1]
+    swarm: Annotated[str, Field(max_length=100)]
+    round: Annotated[int, Field(ge=0, lt=2**53)]
+    peer_id: PeerId
+    model: Annotated[str, Field(max_length=200)]
+    fingerprint: Digest
+    """Of the weights that sampled."""
+    tokenizer: Digest
+    """Token ids mean the same between peers that have the same one."""
+
+
+class AnswerRecord(Header):
+    stage: Literal["answer"] = "answer"
+    groups: Annotated[tuple[AnswerGroup, ...], Field(max_length=512)]
+
+
+class CritiqueRecord(Header):
+    stage: Literal["critique"] = "critique"
+    groups: Annotated[tuple[CritiqueGroup, ...], Field(max_length=256)]
+
+
+class RevisionRecord(Header):
+    stage: Literal["revise"] = "revise"
+    groups: Annotated[tuple[RevisionGroup, ...], Field(max_length=256)]
+
+
+StageRecord = AnswerRecord | CritiqueRecord | RevisionRecord
+RECORD_OF: dict[str, type[AnswerRecord] | type[CritiqueRecord] | type[RevisionRecord]] = {
+    "answer": AnswerRecord,
+    "critique": CritiqueRecord,
+    "revise": RevisionRecord,
+}
+
+
+class StageNote(Wire):
+    """The value of a stage's announcement: where its record is."""
+
+    sha256: Digest
+    size: Annotated[int, Field(gt=0, le=MAX_BLOB_BYTES)]
+
+
+class DoneNote(Wire):
+    """The value of a round's last announcement: when its author finished."""
+
+    at: Unix
+
+
+class LiveNote(Wire):
+    """The value of a heartbeat."""
+
+    protocol: Annotated[int, Field(ge=0, lt=2**31)]
+    name: Annotated[str, Field(max_length=40)]
+    model: Annotated[str, Field(max_length=120)]
+    device: Annotated[str, Field(max_length=60)]
+    round: Annotated[int, Field(ge=-1, lt=2**53)]
+    """The round that the peer is in; -1 before its first."""
+    tokens_per_s: Annotated[float, Field(ge=0, le=1e9)]
+    leaving: bool = False
+
+
+def encode(record: StageRecord) -> bytes:
+    """A record as the bytes of a blob."""
+    return zlib.compress(record.model_dump_json().encode(), level=6)
+
+
+def decode(stage: Stage, blob: bytes) -> StageRecord:
+    """The record in a blob.
+
+    Raises:
+        RecordRefused: it is no such record. Never uses more memory than MAX_JSON_BYTES and the record's own size.
+    """
+    if len(blob) > MAX_BLOB_BYTES:
+        raise RecordRefused("too large", f"a record of {len(blob)} bytes; {MAX_BLOB_BYTES} are allowed")
+    try:
+        inflate = zlib.decompressobj()
+        text = inflate.decompress(blob, MAX_JSON_BYTES)
+    except zlib.error as error:
+        raise RecordRefused("garbage", "a record that is not compressed as records are") from error
+    if inflate.unconsumed_tail or not inflate.eof or inflate.unused_data:
+        raise RecordRefused(
+            "too large", f"a record that does not end within {MAX_JSON_BYTES} bytes, or goes on after its end"
+        )
+    try:
+        return RECORD_OF[stage].model_validate_json(text)
+    except ValidationError as error:
+        raise RecordRefused("garbage", f"a record that breaks the schema: {error.errors()[0]['msg']}") from error
+
+
+def check_header(record: StageRecord, swarm: str, number: int, peer_id: str) -> None:
+    """Whether a record is what its announcement says.
+
+    Raises:
+        RecordRefused: another swarm, round, author or protocol.
+    """
+    claimed = (record.swarm, record.round, record.peer_id)
+    if claimed != (swarm, number, peer_id):
+        raise RecordRefused("replayed", f"a record of {claimed} announced as {(swarm, number, peer_id)}")
+
+
+def check_lengths(record: StageRecord, recipe: Recipe) -> None:
+    """Whether a record keeps to the recipe's limits.
+
+    Raises:
+        RecordRefused: too many groups, samples or tokens, the same item twice, or a completion that ends neither by
+            itself nor at the limit.
+    """
+    stages = recipe.stages
+    tasks = recipe.tasks.shared + recipe.tasks.own
+    limits = {
+        "answer": (tasks, stages.answer),
+        "critique": (stages.critique.items, stages.critique),
+        "revise": (stages.revise.groups, stages.revise),
+    }
+    groups, settings = limits[record.stage]
+    if len(record.groups) > groups:
+        raise RecordRefused("too long", f"{len(record.groups)} groups where the recipe has {groups}")
+    if len(set(map(_slot, record.groups))) != len(record.groups):
+        raise RecordRefused("twice", "a record that holds the same item twice")
+    for group in record.groups:
+        if group.task >= tasks:
+            raise RecordRefused("too long", f"a group of task {group.task} where the recipe has {tasks}")
+        if len(group.rollouts) > settings.samples:
+            raise RecordRefused("too long", f"{len(group.rollouts)} samples where the recipe has {settings.samples}")
+        for rollout in group.rollouts:
+            length = len(rollout.tokens)
+            if length > settings.max_new_tokens or (not rollout.finished and length < settings.max_new_tokens):
+                raise RecordRefused("too long", "a completion that ends neither by itself nor at the recipe's limit")
+
+
+def _slot(group: AnswerGroup | CritiqueGroup | RevisionGroup) -> tuple[object, ...]:
+    match group:
+        case AnswerGroup():
+            return (group.task,)
+        case CritiqueGroup():
+            return (group.author, group.task, group.sample)
+        case RevisionGroup():
+            return (group.task, group.sample)
+
+
+def note_bytes(note: StageNote | DoneNote | LiveNote) -> bytes:
+    """A note as the value of an announcement."""
+    return note.model_dump_json().encode()
+
+
+def read_note(kind: type[Note], value: bytes) -> Note:
+    """The note in an announcement.
+
+    Raises:
+        RecordRefused: it is no such note.
+    """
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError as error:
+        raise RecordRefused("garbage", f"an announcement that breaks the schema: {error.errors()[0]['msg']}") from error
