@@ -63,13 +63,13 @@ class AnswerGroup(Wire):
 
 
 class CritiqueGroup(Wire):
-    """Critiques of one answer by one judge, and the judge's raw verdict on it."""
+    """One judge's critiques of one answer, and its raw verdicts on all answers of that answer's group."""
 
     author: PeerId
     task: Index
     sample: Index
-    verdict: Raw
-    """Log-odds, in the judge's own scale, that the answer is right."""
+    verdicts: Annotated[tuple[Raw, ...], Field(min_length=1, max_length=256)]
+    """For each of the author's answers to the task, the log-odds, in the judge's own scale, that it is right."""
     rollouts: Rollouts
     """The first one is the critique that the author reads."""
 

@@ -1,0 +1,188 @@
+"""One SQLite file per peer: what it did, what it saw, and where to resume.
+
+A round is written in one transaction at its end, together with the name of the checkpoint that belongs to it. A peer
+killed at any moment finds the last complete round here and goes on with the one after it.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm.errors import SwarmError
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE rounds (
+    number INTEGER PRIMARY KEY,      -- the tick at which it started
+    ordinal INTEGER NOT NULL UNIQUE, -- counts the rounds of this peer from 1
+    started REAL NOT NULL,           -- unix seconds
+    finished REAL NOT NULL,
+    seed BLOB NOT NULL,
+    checkpoint TEXT NOT NULL,        -- folder under checkpoints/ that holds the state after this round
+    report TEXT NOT NULL             -- JSON: rewards per stage, counts, update, points
+);
+CREATE TABLE records (
+    round INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    peer_id TEXT NOT NULL,
+    sha256 TEXT NOT NULL,            -- of the record's blob
+    announcement BLOB NOT NULL,      -- as signed by its author
+    body BLOB NOT NULL,              -- the blob
+    PRIMARY KEY (round, stage, peer_id)
+);
+CREATE TABLE audits (
+    round INTEGER NOT NULL,
+    judge TEXT NOT NULL,
+    author TEXT NOT NULL,
+    task INTEGER NOT NULL,
+    sample INTEGER NOT NULL,
+    raw REAL NOT NULL,
+    truth INTEGER NOT NULL,
+    PRIMARY KEY (round, judge, author, task, sample)
+);
+CREATE INDEX audits_by_judge ON audits (judge, round);
+CREATE TABLE heldout (
+    ordinal INTEGER PRIMARY KEY,     -- measured after this many rounds
+    at REAL NOT NULL,
+    correct INTEGER NOT NULL,
+    count INTEGER NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class RecordRow:
+    """A signed record as it was received."""
+
+    stage: str
+    peer_id: str
+    sha256: str
+    announcement: bytes
+    body: bytes
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """A judge's raw verdict on an answer whose truth the verifier knows."""
+
+    judge: str
+    author: str
+    task: int
+    sample: int
+    raw: float
+    truth: bool
+
+
+@dataclass(frozen=True)
+class LastRound:
+    number: int
+    ordinal: int
+    checkpoint: str
+
+
+class Journal:
+    """Safe to use from several threads; every write is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the journal, or make it.
+
+        Raises:
+            SwarmError: it is damaged, of a later version, or the disk is full.
+        """
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._database = sqlite3.connect(path, check_same_thread=False, timeout=10)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        except sqlite3.DatabaseError as error:
+            raise SwarmError(
+                f"the journal {path} cannot be opened ({error}); free disk space if there is none, "
+                f"or move the file away to start a new history"
+            ) from error
+        if version > SCHEMA_VERSION:
+            raise SwarmError(
+                f"the journal {path} is of version {version}, this program knows {SCHEMA_VERSION}: update it"
+            )
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def get(self, key: str) -> str | None:
+        with self._lock:
+            row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def put(self, key: str, value: str) -> None:
+        with self._lock, self._database:
+            self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def last_round(self) -> LastRound | None:
+        """The last complete round, from which to resume."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT number, ordinal, checkpoint FROM rounds ORDER BY ordinal DESC LIMIT 1"
+            ).fetchone()
+        return LastRound(*row) if row else None
+
+    def commit_round(
+        self,
+        number: int,
+        ordinal: int,
+        *,
+        started: float,
+        finished: float,
+        seed: bytes,
+        checkpoint: str,
+        report: Mapping[str, Any],
+        records: Iterable[RecordRow],
+        audits: Iterable[AuditRow],
+    ) -> None:
+        """Write a whole round, or nothing of it."""
+        with self._lock, self._database:
+            self._database.execute(
+                "INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (number, ordinal, started, finished, seed, checkpoint, json.dumps(report)),
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)",
+                [(number, row.stage, row.peer_id, row.sha256, row.announcement, row.body) for row in records],
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO audits VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(number, row.judge, row.author, row.task, row.sample, row.raw, int(row.truth)) for row in audits],
+            )
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports of all complete rounds, oldest first."""
+        with self._lock:
+            rows = self._database.execute("SELECT report FROM rounds ORDER BY ordinal").fetchall()
+        return [json.loads(row[0]) for row in rows]
+
+    def audits_of(self, judge: str, limit: int) -> list[tuple[float, bool]]:
+        """The newest audits of a judge, oldest first, as (raw score, truth)."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT raw, truth FROM audits WHERE judge = ? ORDER BY round DESC, author, task, sample LIMIT ?",
+                (judge, limit),
+            ).fetchall()
+        return [(raw, bool(truth)) for raw, truth in reversed(rows)]
+
+    def note_heldout(self, ordinal: int, at: float, correct: int, count: int) -> None:
+        with self._lock, self._database:
+            self._database.execute("INSERT OR REPLACE INTO heldout VALUES (?, ?, ?, ?)", (ordinal, at, correct, count))
+
+    def heldout(self) -> Sequence[tuple[int, int, int]]:
+        """All held-out measurements as (rounds done, correct, questions), oldest first."""
+        with self._lock:
+            return self._database.execute("SELECT ordinal, correct, count FROM heldout ORDER BY ordinal").fetchall()

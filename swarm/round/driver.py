@@ -1,0 +1,357 @@
+"""Runs one round of one peer: answer, critique, revise, update."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from swarm.events import Emitter
+from swarm.journal.journal import AuditRow, RecordRow
+from swarm.judging.calibration import Calibration
+from swarm.judging.points import round_points
+from swarm.recipe.schema import Recipe, Stage
+from swarm.recipe.tasks import Task
+from swarm.round.assignment import Item, affordable, judges_of, sources_of
+from swarm.round.clock import Clock
+from swarm.round.exchange import Exchange, Received
+from swarm.round.experience import Book, Group, Reader, choose, mean_rewards, training_group, verdict_scores
+from swarm.round.records import (
+    AnswerGroup,
+    AnswerRecord,
+    CritiqueGroup,
+    CritiqueRecord,
+    RevisionGroup,
+    RevisionRecord,
+    Rollout,
+    StageRecord,
+)
+from swarm.round.stages import answer, critique, revise
+from swarm.training.learner import Completion, Learner
+
+
+@dataclass
+class RoundReport:
+    """What came of a round, as the journal keeps it and the display shows it."""
+
+    number: int
+    ordinal: int
+    reward: float | None = None
+    """Mean verifier (or jury) reward of this peer's own answers."""
+    rewards: dict[str, float] = field(default_factory=dict)
+    """Mean reward of this peer's own groups by stage."""
+    partners: int = 0
+    """Other peers whose answers arrived."""
+    rollouts_published: int = 0
+    rollouts_fetched: int = 0
+    critiques: int = 0
+    """Critique texts written."""
+    verdicts: int = 0
+    """Answers judged."""
+    revisions: int = 0
+    groups_trained: int = 0
+    groups_fetched: int = 0
+    """Fetched groups among those trained."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Groups that were not trained, by reason."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Records of others that were not accepted, by reason."""
+    updated: bool = False
+    update: dict[str, Any] = field(default_factory=dict)
+    generated_tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage; `wait` is what was spent waiting for others."""
+    points: float = 0.0
+    informedness: float | None = None
+    """Of this peer as a judge, over its audits so far."""
+    why_nothing: str | None = None
+    """In plain words, why the round earned nothing or taught nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished round: its report, and what the journal keeps beside it."""
+
+    report: RoundReport
+    records: list[RecordRow]
+    audits: list[AuditRow]
+
+
+class Driver:
+    """One peer's way through its rounds."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: str,
+        swarm: str,
+        recipe: Recipe,
+        clock: Clock,
+        learner: Learner,
+        exchange: Exchange,
+        calibration: Callable[[str], Calibration],
+        emit: Emitter,
+    ) -> None:
+        """`calibration` gives what the audits so far say about a judge, by peer id."""
+        self._peer_id = peer_id
+        self._swarm = swarm
+        self._recipe = recipe
+        self._clock = clock
+        self._learner = learner
+        self._exchange = exchange
+        self._calibration = calibration
+        self._emit = emit
+        self._seconds_per_group: float | None = None
+
+    def run(self, number: int, ordinal: int, seed: bytes, expected: Callable[[], set[str]]) -> Outcome:
+        """Run a round up to and including the update.
+
+        Args:
+            number: the round.
+            ordinal: which round of this peer it is, from 1.
+            expected: the live peers that take part, asked again while waiting.
+        """
+        report = RoundReport(number, ordinal)
+        book = Book()
+        rows: list[RecordRow] = []
+        reader = Reader(self._learner, self._recipe, seed, book, self._calibration)
+        tokens_before = self._learner.counters.generated_tokens
+        refused_before = Counter(self._exchange.refused)
+
+        def publish(record: StageRecord) -> None:
+            received = self._exchange.publish(record)
+            book.add(record)
+            rows.append(received.row)
+            report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
+
+        def collect(
+            stage: Stage, authors: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]
+        ) -> set[str]:
+            """Wait for a stage, fetch from `authors` of those who published, and return all who published."""
+            with self._timed(report, "wait"):
+                self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
+                notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
+                received = self._exchange.collect(number, stage, notes, authors(set(notes)))
+            for peer, item in received.items():
+                self._accept(peer, item, book, rows, report)
+            return set(notes)
+
+        # answer
+        with self._stage(report, number, "answer"):
+            tasks = self._tasks(number, reader)
+            answers = answer(self._learner, self._recipe, tasks, seed + self._peer_id.encode())
+            publish(self._answer_record(number, answers))
+        published = collect("answer", lambda authors: self._wanted(seed, authors), expected)
+        report.partners = len(book.answers) - 1
+        roster = {
+            author: {group.task: len(group.rollouts) for group in record.groups}
+            for author, record in book.answers.items()
+        }
+        assigned = judges_of(self._recipe, seed, roster)
+
+        # critique
+        with self._stage(report, number, "critique"):
+            mine = [item for item, judges in assigned.items() if self._peer_id in judges]
+            work = {
+                item: (reader.task(item.author, item.task), reader.answer_texts(item.author, item.task))
+                for item in mine
+            }
+            critiques = critique(self._learner, self._recipe, work, seed + self._peer_id.encode())
+            publish(self._critique_record(number, critiques))
+            report.critiques = sum(len(piece.completions) for piece in critiques)
+            report.verdicts = sum(len(piece.verdicts) for piece in critiques)
+        roster_peers = set(roster) & published | {self._peer_id}
+        collect("critique", lambda authors: authors & roster_peers, lambda: expected() & roster_peers)
+        self._keep_assigned(book, assigned)
+
+        # revise
+        with self._stage(report, number, "revise"):
+            own_items = self._criticised(book, assigned)
+            pieces = [
+                (
+                    reader.task(self._peer_id, item.task),
+                    reader.answer_texts(self._peer_id, item.task)[item.sample],
+                    texts,
+                )
+                for item, texts in (
+                    (item, [text for judge in judges if (text := self._text(reader, judge, item)) is not None])
+                    for item, judges in own_items
+                )
+            ]
+            revisions = revise(self._learner, self._recipe, pieces, seed + self._peer_id.encode())
+            publish(self._revision_record(number, own_items, revisions))
+            report.revisions = sum(map(len, revisions))
+        collect("revise", lambda authors: authors & roster_peers, lambda: expected() & roster_peers)
+
+        # update
+        with self._stage(report, number, "update"):
+            self._learn(reader, book, seed, report)
+        audits = reader.audited()
+        self._score(reader, book, audits, report)
+        report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
+        report.refused = dict(Counter(self._exchange.refused) - refused_before)
+        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits])
+
+    def _tasks(self, number: int, reader: Reader) -> list[Task]:
+        full = self._recipe.tasks.shared + self._recipe.tasks.own
+        window = self._clock.due(number, "answer") - time.time()
+        count = affordable(full, self._seconds_per_group, window)
+        if count < full:
+            self._emit("smaller_round", round=number, tasks=count, of=full)
+        return [reader.task(self._peer_id, task) for task in range(count)]
+
+    def _wanted(self, seed: bytes, authors: set[str]) -> set[str]:
+        """The authors whose answers this peer needs: those that it learns from, and those that it may have to judge."""
+        sources = set(sources_of(self._recipe, seed, self._peer_id, authors))
+        return sources if len(authors) - 1 > self._recipe.sharing.fetch_peers else set(authors)
+
+    def _accept(self, peer: str, item: Received, book: Book, rows: list[RecordRow], report: RoundReport) -> None:
+        record = item.record
+        same_tokens = record.tokenizer == self._learner.tokenizer_fingerprint
+        highest = max(
+            (token for group in record.groups for rollout in group.rollouts for token in rollout.tokens), default=0
+        )
+        if same_tokens and highest >= self._learner.vocabulary_size:
+            self._exchange.refused["token out of range"] += 1
+            return
+        book.add(record)
+        rows.append(item.row)
+        report.rollouts_fetched += sum(len(group.rollouts) for group in record.groups)
+
+    def _keep_assigned(self, book: Book, assigned: Mapping[Item, Sequence[str]]) -> None:
+        """Critiques by those who were not drawn to judge are not read."""
+        for judge, record in list(book.critiques.items()):
+            groups = tuple(
+                group
+                for group in record.groups
+                if judge in assigned.get(Item(group.author, group.task, group.sample), ())
+            )
+            book.critiques[judge] = record.model_copy(update={"groups": groups})
+
+    def _criticised(self, book: Book, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, list[str]]]:
+        """Own answers that somebody criticised, with those judges, up to the recipe's number."""
+        found = []
+        for item, judges in assigned.items():
+            here = [
+                judge
+                for judge in judges
+                if judge in book.critiques
+                and any(
+                    (group.author, group.task) == (item.author, item.task) for group in book.critiques[judge].groups
+                )
+            ]
+            if item.author == self._peer_id and here:
+                found.append((item, here))
+        return found[: self._recipe.stages.revise.groups]
+
+    def _text(self, reader: Reader, judge: str, item: Item) -> str | None:
+        return reader.critique_text(judge, item.author, item.task, item.sample)
+
+    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> None:
+        groups = {record.peer_id + record.stage: reader.groups(record) for record in book.records()}
+        own = [group for stage in ("answer", "critique", "revise") for group in groups.get(self._peer_id + stage, [])]
+        foreign = [group for found in groups.values() for group in found if group.author != self._peer_id]
+        chosen = choose(self._recipe, seed, self._peer_id, own, foreign, reader.dropped)
+        update = self._learner.update([training_group(self._recipe, group, self._peer_id) for group in chosen])
+        report.rewards = {stage: round(value, 4) for stage, value in mean_rewards(own).items()}
+        report.reward = report.rewards.get("answer")
+        report.groups_trained = len(chosen) if update.skipped is None else 0
+        report.groups_fetched = sum(group.author != self._peer_id for group in chosen) if update.skipped is None else 0
+        report.dropped = {reason: count for reason, count in reader.dropped.items() if count}
+        report.updated = update.skipped is None
+        report.update = asdict(update)
+        report.why_nothing = _why_nothing(own, report, update.skipped)
+
+    def _score(self, reader: Reader, book: Book, audits: Sequence[Any], report: RoundReport) -> None:
+        own = reader.groups(book.answers[self._peer_id])
+        revised = [
+            group for record in (book.revisions.get(self._peer_id),) if record for group in reader.groups(record)
+        ]
+        judge = self._calibration(self._peer_id)
+        report.points = round(
+            round_points(
+                [group.rewards for group in own],
+                [group.rewards for group in revised],
+                verdict_scores(audits, self._peer_id, judge),
+            ),
+            6,
+        )
+        report.informedness = round(judge.informedness, 4) if judge.audits else None
+
+    def _answer_record(self, number: int, answers: Sequence[Sequence[Completion]]) -> AnswerRecord:
+        groups = tuple(AnswerGroup(task=task, rollouts=_rollouts(found)) for task, found in enumerate(answers))
+        return AnswerRecord(**self._header(number), groups=groups)
+
+    def _critique_record(self, number: int, critiques: Sequence[Any]) -> CritiqueRecord:
+        groups = tuple(
+            CritiqueGroup(
+                author=work.item.author,
+                task=work.item.task,
+                sample=work.item.sample,
+                verdicts=tuple(round(verdict, 4) for verdict in work.verdicts),
+                rollouts=_rollouts(work.completions),
+            )
+            for work in critiques
+        )
+        return CritiqueRecord(**self._header(number), groups=groups)
+
+    def _revision_record(
+        self, number: int, items: Sequence[tuple[Item, list[str]]], revisions: Sequence[Sequence[Completion]]
+    ) -> RevisionRecord:
+        groups = tuple(
+            RevisionGroup(task=item.task, sample=item.sample, judges=tuple(judges), rollouts=_rollouts(found))
+            for (item, judges), found in zip(items, revisions, strict=True)
+        )
+        return RevisionRecord(**self._header(number), groups=groups)
+
+    def _header(self, number: int) -> dict[str, Any]:
+        return {
+            "protocol": 1,
+            "swarm": self._swarm,
+            "round": number,
+            "peer_id": self._peer_id,
+            "model": self._learner.name[:200],
+            "fingerprint": self._learner.fingerprint,
+            "tokenizer": self._learner.tokenizer_fingerprint,
+        }
+
+    @contextmanager
+    def _stage(self, report: RoundReport, number: int, stage: str) -> Iterator[None]:
+        due = self._clock.end(number) if stage == "update" else self._clock.due(number, stage)  # type: ignore[arg-type]
+        self._emit("stage", round=number, ordinal=report.ordinal, stage=stage, until=due)
+        started = time.monotonic()
+        with self._timed(report, stage):
+            yield
+        if stage == "answer":
+            groups = max(1, report.rollouts_published // max(1, self._recipe.stages.answer.samples))
+            self._seconds_per_group = (time.monotonic() - started) / groups
+
+    @contextmanager
+    def _timed(self, report: RoundReport, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        report.seconds[what] = round(report.seconds.get(what, 0.0) + time.monotonic() - started, 3)
+
+
+def _rollouts(completions: Sequence[Completion]) -> tuple[Rollout, ...]:
+    return tuple(
+        Rollout(
+            tokens=completion.tokens,
+            logprobs=tuple(round(min(value, 0.0), 6) for value in completion.logprobs),
+            finished=completion.finished,
+            text=completion.text,
+        )
+        for completion in completions
+    )
+
+
+def _why_nothing(own: Sequence[Group], report: RoundReport, skipped: str | None) -> str | None:
+    answers = [group for group in own if group.stage == "answer"]
+    if answers and not any(group.rewards for group in answers):
+        return "no code can check these tasks and no judge has proved itself yet, so nobody could say who was right"
+    if answers and max(max(group.rewards, default=0.0) for group in answers) == 0:
+        return "no answer was right"
+    if skipped is not None:
+        return skipped
+    return None

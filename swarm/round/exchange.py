@@ -1,0 +1,130 @@
+"""Publishes this peer's records of a round and collects those of the others. Everything here has a deadline."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from swarm.journal.journal import RecordRow
+from swarm.network.announcements import Announcement, encode_record
+from swarm.network.blobs import BlobRef
+from swarm.network.node import Network
+from swarm.recipe.schema import Recipe, Stage
+from swarm.round.records import (
+    DoneNote,
+    Note,
+    RecordRefused,
+    StageNote,
+    StageRecord,
+    check_header,
+    check_lengths,
+    decode,
+    encode,
+    note_bytes,
+    read_note,
+)
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.3
+FETCH_S = 60.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """A record that passed every check, with what its author signed."""
+
+    record: StageRecord
+    row: RecordRow
+
+
+class Exchange:
+    """The records of a swarm, by round and stage."""
+
+    def __init__(self, network: Network, swarm: str, recipe: Recipe) -> None:
+        self._network = network
+        self._swarm = swarm
+        self._recipe = recipe
+        self._lifetime_s = min(3600.0, 3.0 * recipe.timing.round_s + 60)
+        self.refused: Counter[str] = Counter()
+        """Records of others that were not accepted, by reason."""
+
+    def publish(self, record: StageRecord) -> Received:
+        """Put a record where others find it, and say so under this peer's signature."""
+        blob = encode(record)
+        reference = self._network.put(blob)
+        note = StageNote(sha256=reference.sha256, size=reference.size)
+        announcement = self._network.announce(f"{record.round}/{record.stage}", note_bytes(note), self._lifetime_s)
+        return Received(record, _row(record, announcement, blob))
+
+    def say_done(self, number: int, at: float) -> None:
+        self._network.announce(f"{number}/done", note_bytes(DoneNote(at=at)), self._lifetime_s)
+
+    def done(self, number: int) -> dict[str, float]:
+        """When each peer that has finished a round finished it."""
+        return {peer: note.at for peer, (_, note) in self._notes(f"{number}/done", DoneNote).items()}
+
+    def wait(
+        self, number: int, stage: Stage, expected: Callable[[], Collection[str]], until: float
+    ) -> dict[str, tuple[Announcement, StageNote]]:
+        """The announcements of a stage, as soon as all expected peers have made theirs, or at the deadline.
+
+        Args:
+            expected: asked again and again, because peers come and go while we wait.
+            until: the deadline, unix seconds.
+        """
+        while True:
+            notes = self._notes(f"{number}/{stage}", StageNote)
+            if set(expected()) <= set(notes) or time.time() >= until:
+                return notes
+            time.sleep(max(0.0, min(POLL_S, until - time.time())))
+
+    def collect(
+        self,
+        number: int,
+        stage: Stage,
+        notes: Mapping[str, tuple[Announcement, StageNote]],
+        authors: Collection[str],
+    ) -> dict[str, Received]:
+        """Fetch and check the records of some authors; who sends nothing or garbage is left out."""
+        wanted: dict[BlobRef, list[str]] = {}
+        for author in authors:
+            if author in notes and author != self._network.peer_id:
+                note = notes[author][1]
+                wanted.setdefault(BlobRef(note.sha256, note.size), []).append(author)
+        blobs = self._network.fetch_many(wanted, FETCH_S) if wanted else {}
+        received: dict[str, Received] = {}
+        for reference, providers in wanted.items():
+            for author in providers:
+                if reference not in blobs:
+                    self.refused["not delivered"] += 1
+                    continue
+                try:
+                    record = decode(stage, blobs[reference])
+                    check_header(record, self._swarm, number, author)
+                    check_lengths(record, self._recipe)
+                except RecordRefused as error:
+                    self.refused[error.reason] += 1
+                    logger.info("refused the %s record of %s: %s", stage, author, error)
+                    continue
+                received[author] = Received(record, _row(record, notes[author][0], blobs[reference]))
+        return received
+
+    def _notes(self, slot: str, kind: type[Note]) -> dict[str, tuple[Announcement, Note]]:
+        try:
+            announcements = self._network.read(slot)
+        except (TimeoutError, OSError, RuntimeError) as error:
+            logger.warning("the announcements of %s were not read: %r", slot, error)
+            return {}
+        notes: dict[str, tuple[Announcement, Note]] = {}
+        for peer_id, announcement in announcements.items():
+            try:
+                notes[peer_id] = (announcement, read_note(kind, announcement.value))
+            except RecordRefused as error:
+                self.refused[error.reason] += 1
+        return notes
+
+
+def _row(record: StageRecord, announcement: Announcement, blob: bytes) -> RecordRow:
+    return RecordRow(record.stage, record.peer_id, BlobRef.of(blob).sha256, encode_record(announcement), blob)

@@ -1,0 +1,108 @@
+"""Who is here: signed heartbeats, sent and read by a thread of their own so that training never silences a peer."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from swarm import PROTOCOL
+from swarm.network.node import Network
+from swarm.round.records import LiveNote, RecordRefused, note_bytes, read_note
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 4.0
+LIFETIME_S = 20.0
+"""A peer that was silent for this long is not waited for."""
+SLOT = "live"
+
+
+class Presence:
+    """Sends this peer's heartbeat and keeps the latest of every other."""
+
+    def __init__(self, network: Network, note: LiveNote, changed: Callable[[dict[str, LiveNote]], None]) -> None:
+        """`changed` is called, from the heartbeat thread, with the live peers whenever somebody came or went."""
+        self._network = network
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._note = note
+        self._live: dict[str, LiveNote] = {}
+        self._foreign: set[str] = set()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        self._beat()
+        self._look()
+        self._thread.start()
+
+    def live(self) -> dict[str, LiveNote]:
+        """The other live peers of this protocol version, by peer id."""
+        with self._lock:
+            return dict(self._live)
+
+    def foreign(self) -> set[str]:
+        """Peers that are here but speak another protocol version."""
+        with self._lock:
+            return set(self._foreign)
+
+    def say(self, *, round: int | None = None, tokens_per_s: float | None = None, leaving: bool = False) -> None:
+        """Change what the heartbeat says, and send it now."""
+        changes = {"round": round, "tokens_per_s": tokens_per_s}
+        update = {key: value for key, value in changes.items() if value is not None}
+        with self._lock:
+            self._note = self._note.model_copy(update={**update, "leaving": leaving})
+        self._beat()
+
+    def refresh(self) -> dict[str, LiveNote]:
+        """Read the heartbeats now."""
+        self._look()
+        return self.live()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        while not self._wake.wait(BEAT_S):
+            self._beat()
+            self._look()
+
+    def _beat(self) -> None:
+        with self._lock:
+            note = self._note
+        try:
+            self._network.announce(SLOT, note_bytes(note), LIFETIME_S)
+        except (TimeoutError, OSError, RuntimeError) as error:
+            if not self._stopping:
+                logger.warning("the heartbeat was not sent, the next one follows in %.0f s: %r", BEAT_S, error)
+
+    def _look(self) -> None:
+        try:
+            announcements = self._network.read(SLOT)
+        except (TimeoutError, OSError, RuntimeError) as error:
+            if not self._stopping:
+                logger.warning("the heartbeats were not read: %r", error)
+            return
+        now = time.time()
+        live: dict[str, LiveNote] = {}
+        foreign: set[str] = set()
+        for peer_id, announcement in announcements.items():
+            if peer_id == self._network.peer_id or announcement.expires <= now:
+                continue
+            try:
+                note = read_note(LiveNote, announcement.value)
+            except RecordRefused:
+                continue
+            if note.protocol != PROTOCOL:
+                foreign.add(peer_id)
+            elif not note.leaving:
+                live[peer_id] = note
+        with self._lock:
+            came_or_went = set(live) != set(self._live) or foreign != self._foreign
+            self._live, self._foreign = live, foreign
+        if came_or_went:
+            self._changed(dict(live))

@@ -1,0 +1,131 @@
+"""The work of the three stages on one peer's model: sampling answers, critiques with verdicts, and revisions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from swarm.recipe.prompts import answer_prompt, critique_prompt, quote, revise_prompt, statement
+from swarm.recipe.schema import Recipe
+from swarm.recipe.tasks import Task
+from swarm.recipe.verifiers import extract_answer
+from swarm.round.assignment import Item, draw
+from swarm.training.learner import Completion, Learner
+
+MAX_RAW = 20.0
+
+
+@dataclass(frozen=True)
+class CritiqueWork:
+    """What a judge made of one item."""
+
+    item: Item
+    verdicts: list[float]
+    """Log-odds that each of the author's answers is right."""
+    completions: list[Completion]
+
+
+def answer(learner: Learner, recipe: Recipe, tasks: Sequence[Task], seed: bytes) -> list[list[Completion]]:
+    """G completions for each task."""
+    prompts = [encode_prompt(learner, recipe, answer_prompt(recipe, task)) for task in tasks]
+    return learner.generate(prompts, recipe.stages.answer, seed=draw(seed, "answer") >> 1)
+
+
+def critique(
+    learner: Learner, recipe: Recipe, items: Mapping[Item, tuple[Task, Sequence[str]]], seed: bytes
+) -> list[CritiqueWork]:
+    """Critiques and verdicts.
+
+    Args:
+        items: for each item to judge, its task and all answers of its author to that task; `item.sample` is the one
+            that the critique is about.
+    """
+    if not items:
+        return []
+    prompts = [
+        encode_prompt(learner, recipe, critique_prompt(recipe, task, answers[item.sample]))
+        for item, (task, answers) in items.items()
+    ]
+    texts = learner.generate(prompts, recipe.stages.critique, seed=draw(seed, "critique") >> 1)
+    asked = [(task, text, "") for task, answers in items.values() for text in answers]
+    raw = iter(verdicts(learner, recipe, asked))
+    return [
+        CritiqueWork(item, [next(raw) for _ in answers], completions)
+        for (item, (_, answers)), completions in zip(items.items(), texts, strict=True)
+    ]
+
+
+def revise(
+    learner: Learner, recipe: Recipe, work: Sequence[tuple[Task, str, Sequence[str]]], seed: bytes
+) -> list[list[Completion]]:
+    """Revisions; each piece of work is a task, the own answer, and its critiques."""
+    if not work:
+        return []
+    prompts = [encode_prompt(learner, recipe, revise_prompt(recipe, *piece)) for piece in work]
+    return learner.generate(prompts, recipe.stages.revise, seed=draw(seed, "revise") >> 1)
+
+
+def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, str]]) -> list[float]:
+    """Raw verdicts, read from token probabilities and never from prose.
+
+    Args:
+        asked: (task, answer text, critique that the judge has read before, or nothing).
+
+    Returns:
+        Log-odds that each answer is right, in the judge's own scale, within +-20. An answer of which the verifier's
+        extraction finds nothing gets the lowest.
+    """
+    scores = [-MAX_RAW] * len(asked)
+    pairs: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+    for index, (task, text, before) in enumerate(asked):
+        extracted = extract_answer(recipe.verifier, text)
+        if extracted is None:
+            continue
+        for pair in _pairs(learner, recipe, task, extracted, before):
+            pairs.setdefault(pair, []).append(index)
+    values = dict(zip(pairs, learner.log_likelihood(list(pairs)), strict=True))
+    if recipe.judge.method == "yes_no":
+        return _yes_no(learner, scores, pairs, values)
+    for pair, indices in pairs.items():
+        for index in indices:
+            scores[index] = _log_odds(values[pair])
+    return scores
+
+
+def encode_prompt(learner: Learner, recipe: Recipe, prompt: str) -> tuple[int, ...]:
+    return learner.encode(prompt, chat=recipe.prompts.chat, system=recipe.prompts.system)
+
+
+def _pairs(
+    learner: Learner, recipe: Recipe, task: Task, answer_text: str, before: str
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    prefix, rest = statement(recipe, task, answer_text)
+    context = quote(before) + "\n" if before else ""
+    if recipe.judge.method == "yes_no":
+        question = learner.encode(context + prefix + rest, chat=recipe.prompts.chat, system=recipe.prompts.system)
+        return [(question, learner.encode(word, chat=False, system="")) for word in ("Yes", "No")]
+    whole = learner.encode(context + prefix + rest, chat=False, system="")
+    head = learner.encode(context + prefix, chat=False, system="")
+    shared = next((i for i, (a, b) in enumerate(zip(head, whole, strict=False)) if a != b), min(len(head), len(whole)))
+    shared = min(shared, len(whole) - 1)
+    return [(whole[:shared], whole[shared:])]
+
+
+def _yes_no(
+    learner: Learner,
+    scores: list[float],
+    pairs: Mapping[tuple[tuple[int, ...], tuple[int, ...]], list[int]],
+    values: Mapping[tuple[tuple[int, ...], tuple[int, ...]], float],
+) -> list[float]:
+    yes, no = (learner.encode(word, chat=False, system="") for word in ("Yes", "No"))
+    for (question, word), indices in pairs.items():
+        if word == yes:
+            odds = values[question, yes] - values[question, no]
+            for index in indices:
+                scores[index] = min(max(odds, -MAX_RAW), MAX_RAW)
+    return scores
+
+
+def _log_odds(log_probability: float) -> float:
+    """log(p / (1 - p)) from log p, within +-MAX_RAW."""
+    bounded = min(log_probability, -1e-9)
+    return min(max(bounded - math.log(-math.expm1(bounded)), -MAX_RAW), MAX_RAW)
