@@ -167,19 +167,8 @@ class Driver:
 
         # revise
         with self._stage(report, number, "revise"):
-            own_items = self._criticised(book, assigned)
-            pieces = [
-                (
-                    reader.task(self._peer_id, item.task),
-                    reader.answer_texts(self._peer_id, item.task)[item.sample],
-                    texts,
-                )
-                for item, texts in (
-                    (item, [text for judge in judges if (text := self._text(reader, judge, item)) is not None])
-                    for item, judges in own_items
-                )
-            ]
-            revisions = revise(self._learner, self._recipe, pieces, seed + self._peer_id.encode())
+            own_items = self._criticised(reader, assigned)
+            revisions = self._revise(reader, own_items, seed)
             publish(self._revision_record(number, own_items, revisions))
             report.revisions = sum(map(len, revisions))
         collect("revise", lambda authors: authors & roster_peers, lambda: expected() & roster_peers)
@@ -229,24 +218,25 @@ class Driver:
             )
             book.critiques[judge] = record.model_copy(update={"groups": groups})
 
-    def _criticised(self, book: Book, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, list[str]]]:
-        """Own answers that somebody criticised, with those judges, up to the recipe's number."""
+    def _criticised(self, reader: Reader, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, dict[str, str]]]:
+        """Own answers that somebody criticised, with the critiques by judge, up to the recipe's number."""
         found = []
         for item, judges in assigned.items():
-            here = [
-                judge
-                for judge in judges
-                if judge in book.critiques
-                and any(
-                    (group.author, group.task) == (item.author, item.task) for group in book.critiques[judge].groups
-                )
-            ]
-            if item.author == self._peer_id and here:
-                found.append((item, here))
+            if item.author == self._peer_id:
+                texts = {judge: reader.critique_text(judge, item.author, item.task, item.sample) for judge in judges}
+                critiques = {judge: text for judge, text in texts.items() if text is not None}
+                if critiques:
+                    found.append((item, critiques))
         return found[: self._recipe.stages.revise.groups]
 
-    def _text(self, reader: Reader, judge: str, item: Item) -> str | None:
-        return reader.critique_text(judge, item.author, item.task, item.sample)
+    def _revise(
+        self, reader: Reader, items: Sequence[tuple[Item, dict[str, str]]], seed: bytes
+    ) -> list[list[Completion]]:
+        work = []
+        for item, critiques in items:
+            first = reader.answer_texts(self._peer_id, item.task)[item.sample]
+            work.append((reader.task(self._peer_id, item.task), first, list(critiques.values())))
+        return revise(self._learner, self._recipe, work, seed + self._peer_id.encode())
 
     def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> None:
         groups = {record.peer_id + record.stage: reader.groups(record) for record in book.records()}
@@ -297,11 +287,11 @@ class Driver:
         return CritiqueRecord(**self._header(number), groups=groups)
 
     def _revision_record(
-        self, number: int, items: Sequence[tuple[Item, list[str]]], revisions: Sequence[Sequence[Completion]]
+        self, number: int, items: Sequence[tuple[Item, dict[str, str]]], revisions: Sequence[Sequence[Completion]]
     ) -> RevisionRecord:
         groups = tuple(
-            RevisionGroup(task=item.task, sample=item.sample, judges=tuple(judges), rollouts=_rollouts(found))
-            for (item, judges), found in zip(items, revisions, strict=True)
+            RevisionGroup(task=item.task, sample=item.sample, judges=tuple(critiques), rollouts=_rollouts(found))
+            for (item, critiques), found in zip(items, revisions, strict=True)
         )
         return RevisionRecord(**self._header(number), groups=groups)
 
