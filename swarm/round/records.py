@@ -142,6 +142,10 @@ class LiveNote(Wire):
     round: Annotated[int, Field(ge=-1, lt=2**53)]
     """The round that the peer is in; -1 before its first."""
     tokens_per_s: Annotated[float, Field(ge=0, le=1e9)]
+    address: Annotated[str, Field(max_length=200)]
+    """A multiaddr of the peer, for those who come back after everybody moved."""
+    recipe_bytes: Annotated[int, Field(ge=0, le=2**26)]
+    """Size of the recipe's blob, whose hash is on the chain: newcomers fetch it from any peer."""
     leaving: bool = False
 
 

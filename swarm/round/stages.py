@@ -103,11 +103,7 @@ def _pairs(
     if recipe.judge.method == "yes_no":
         question = learner.encode(context + prefix + rest, chat=recipe.prompts.chat, system=recipe.prompts.system)
         return [(question, learner.encode(word, chat=False, system="")) for word in ("Yes", "No")]
-    whole = learner.encode(context + prefix + rest, chat=False, system="")
-    head = learner.encode(context + prefix, chat=False, system="")
-    shared = next((i for i, (a, b) in enumerate(zip(head, whole, strict=False)) if a != b), min(len(head), len(whole)))
-    shared = min(shared, len(whole) - 1)
-    return [(whole[:shared], whole[shared:])]
+    return [learner.encode_pair(context + prefix, rest)]
 
 
 def _yes_no(
