@@ -76,6 +76,10 @@ class Outcome:
     report: RoundReport
     records: list[RecordRow]
     audits: list[AuditRow]
+    published: set[str]
+    """Peers that published answers in time, this one included."""
+    missing: set[str]
+    """Peers that were waited for in vain, in any stage."""
 
 
 class Driver:
@@ -115,6 +119,7 @@ class Driver:
         report = RoundReport(number, ordinal)
         book = Book()
         rows: list[RecordRow] = []
+        missing: set[str] = set()
         reader = Reader(self._learner, self._recipe, seed, book, self._calibration)
         tokens_before = self._learner.counters.generated_tokens
         refused_before = Counter(self._exchange.refused)
@@ -126,13 +131,14 @@ class Driver:
             report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
 
         def collect(
-            stage: Stage, authors: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]
+            stage: Stage, wanted: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]
         ) -> set[str]:
-            """Wait for a stage, fetch from `authors` of those who published, and return all who published."""
+            """Wait for a stage, fetch the records of `wanted` among those who published, and return all who published."""
             with self._timed(report, "wait"):
                 self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
-                received = self._exchange.collect(number, stage, notes, authors(set(notes)))
+                received = self._exchange.collect(number, stage, notes, wanted(set(notes)))
+            missing.update(waited_for() - set(notes))
             for peer, item in received.items():
                 self._accept(peer, item, book, rows, report)
             return set(notes)
@@ -180,7 +186,7 @@ class Driver:
         self._score(reader, book, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
-        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits])
+        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], published, missing)
 
     def _tasks(self, number: int, reader: Reader) -> list[Task]:
         full = self._recipe.tasks.shared + self._recipe.tasks.own

@@ -1,4 +1,4 @@
-"""Which swarm a peer belongs to: the one it founds, the one that an invite names, or the one that its home remembers."""
+"""Which swarm a peer belongs to: one that it founds, one that an invite names, or the one its home remembers."""
 
 import time
 from contextlib import ExitStack

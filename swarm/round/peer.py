@@ -29,6 +29,7 @@ from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import POLL_S, Exchange
 from swarm.round.founding import Membership, enter, find_recipe
 from swarm.round.home import Home
+from swarm.round.patience import Patience
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
 from swarm.round.seed import round_seed
@@ -79,8 +80,9 @@ class Peer:
         self._options = options
         self._emit = emit
         self._stop = stop
-        self._missed: set[str] = set()
+        self._patience = Patience()
         self._current = -1
+        self._ordinal = 0
         self._partners: set[str] = set()
 
     def run(self) -> dict[str, Any]:
@@ -300,7 +302,7 @@ class Peer:
         presence: Presence,
         exchange: Exchange,
     ) -> None:
-        self._current = number
+        self._current, self._ordinal = number, ordinal
         presence.say(round=number, tokens_per_s=round(learner.counters.generated_tokens_per_second, 1))
         started = time.time()
         seed, from_chain = round_seed(membership.chain, membership.swarm, clock, number)
@@ -313,7 +315,8 @@ class Peer:
             seed_from_chain=from_chain,
         )
         outcome = driver.run(number, ordinal, seed, lambda: self._expected(presence))
-        self._remember_partners(outcome, presence)
+        self._partners = outcome.published - {self._identity.peer_id}
+        self._patience.note(ordinal, published=outcome.published, missing=outcome.missing)
         self._commit(home, journal, learner, outcome, started, seed)
         report = asdict(outcome.report)
         self._emit(
@@ -341,22 +344,13 @@ class Peer:
         home.forget_checkpoints(name)
 
     def _expected(self, presence: Presence) -> set[str]:
-        """The peers to wait for in this round: those who play it, and those of the last round who are still here."""
+        """The peers to wait for: those who say that they play this round, and those of the last one who are still here."""
         self._check_stop()
         live = presence.live()
-        return {
-            peer
-            for peer, note in live.items()
-            if note.round == self._current or (peer in self._partners and note.round >= 0)
-        } - (self._missed - {peer for peer, note in live.items() if note.round == self._current}) | {
+        playing = {peer for peer, note in live.items() if note.round == self._current}
+        return self._patience.worth_waiting(playing | self._partners & set(live), self._ordinal) | {
             self._identity.peer_id
         }
-
-    def _remember_partners(self, outcome: Outcome, presence: Presence) -> None:
-        """Who answered in this round is waited for in the next; who was waited for in vain is not, until it is back."""
-        answered = {row.peer_id for row in outcome.records if row.stage == "answer"} - {self._identity.peer_id}
-        self._missed = set(presence.live()) - answered
-        self._partners = answered
 
     def _wait_for_partners(self, presence: Presence) -> None:
         deadline = time.monotonic() + WAIT_FOR_S
