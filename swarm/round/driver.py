@@ -133,7 +133,7 @@ class Driver:
         def collect(
             stage: Stage, wanted: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]
         ) -> set[str]:
-            """Wait for a stage, fetch the records of `wanted` among those who published, and return all who published."""
+            """Wait for a stage, fetch from the `wanted` among those who published, and return all who published."""
             with self._timed(report, "wait"):
                 self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))

@@ -8,7 +8,7 @@ MAX_SKIP = 32
 class Patience:
     """A peer that keeps others waiting once is not waited for in the next round, then in the next two, four, ...
 
-    It costs the others one deadline each time it is given another chance; whoever publishes in time is forgiven at once.
+    Each new chance that it misses costs the others one deadline; whoever publishes in time is forgiven at once.
     """
 
     def __init__(self) -> None:

@@ -1,48 +1,36 @@
 """The life of one peer: enter the swarm, run rounds, survive what happens, leave."""
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from swarm import PROTOCOL
-from swarm.chain.client import ChainUnavailable
 from swarm.errors import SwarmError
 from swarm.events import Emitter
 from swarm.identity.key import load_or_create
 from swarm.identity.names import name_of
 from swarm.journal.journal import Journal
-from swarm.judging.calibration import WINDOW, Calibration, calibrate
+from swarm.judging.calibration import WINDOW, calibrate
 from swarm.network.daemon import check_port
 from swarm.network.invite import Invite
 from swarm.network.node import Network
-from swarm.recipe.prompts import answer_prompt
 from swarm.recipe.schema import Recipe
-from swarm.recipe.tasks import heldout_tasks
-from swarm.recipe.verifiers import has_truth, verify
-from swarm.round.clock import Clock, next_round
+from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
-from swarm.round.exchange import POLL_S, Exchange
+from swarm.round.exchange import Exchange
 from swarm.round.founding import Membership, enter, find_recipe
+from swarm.round.heldout import measure
 from swarm.round.home import Home
-from swarm.round.patience import Patience
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
+from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
-from swarm.round.stages import encode_prompt
+from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
-
-logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-WAIT_FOR_S = 180.0
-LAST_GOODBYE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +54,7 @@ class Options:
     device: str | None = None
     threads: int | None = None
     wait_for: int = 1
-    """Peers, this one included, that should be here before the first round starts; waited for at most WAIT_FOR_S."""
-
-
-class Stopped(Exception):
-    """Somebody asked the peer to stop."""
+    """Peers, this one included, that should be here before the first round starts."""
 
 
 class Peer:
@@ -80,53 +64,57 @@ class Peer:
         self._options = options
         self._emit = emit
         self._stop = stop
-        self._patience = Patience()
-        self._current = -1
-        self._ordinal = 0
-        self._partners: set[str] = set()
 
     def run(self) -> dict[str, Any]:
-        """Take part until the rounds are done or the peer is stopped, and return its summary.
+        """Take part until the rounds are done or the peer is stopped, and return the summary of this peer's swarm.
 
         Raises:
             SwarmError: it could not start, or cannot go on.
+            Stopped: it was stopped before its first round.
         """
+        started = time.monotonic()
         with ExitStack() as stack:
-            home = Home(self._options.home)
-            stack.callback(home.close)
-            self._identity = load_or_create(home.key_file)
-            self._name = self._options.name or name_of(self._identity.peer_id)
-            self._emit.peer = self._name
-            journal = Journal(home.journal_file)
-            stack.callback(journal.close)
-            self._emit("identity", peer_id=self._identity.peer_id, address=self._identity.address, home=str(home.path))
+            self._open(stack)
             recipe = self._options.recipe
-            model_folder = self._obtain(recipe) if recipe is not None else None
-            membership = self._enter(stack, home, journal, recipe)
-            network = self._start_network(stack, home, journal, membership)
-            if recipe is None:
-                self._emit("starting", what="the swarm's recipe", expect_s=5)
-                recipe = find_recipe(membership, network, journal)
-            journal.put("recipe", recipe.canonical().decode())
-            reference = network.put(recipe.canonical())
-            learner = self._load(recipe, model_folder or self._obtain(recipe), home, journal)
-            self._register(membership)
-            self._say_invite(membership, network)
-            presence = self._announce(stack, membership, network, recipe, learner, reference.size, journal)
-            return self._live(home, journal, membership, network, recipe, learner, presence)
+            model_folder = self._obtain(recipe) if recipe else None
+            self._enter(stack, recipe)
+            self._start_network(stack)
+            self._recipe = recipe or self._find_recipe()
+            self._journal.put("recipe", self._recipe.canonical().decode())
+            self._load(model_folder or self._obtain(self._recipe))
+            self._register()
+            self._appear(stack)
+            finished = self._play_all()
+            self._presence.say(leaving=True)
+            summary = self._summary(time.monotonic() - started)
+            self._emit("finished" if finished else "stopped", summary=summary)
+            return summary
 
     # Before the first round.
 
-    def _obtain(self, recipe: Recipe) -> Path:
-        model = self._options.model or recipe.model.id
-        return obtain(model, lambda line: self._emit("starting", what=line))
+    def _open(self, stack: ExitStack) -> None:
+        self._home = Home(self._options.home)
+        stack.callback(self._home.close)
+        self._identity = load_or_create(self._home.key_file)
+        self._name = self._options.name or name_of(self._identity.peer_id)
+        self._emit.peer = self._name
+        self._journal = Journal(self._home.journal_file)
+        stack.callback(self._journal.close)
+        self._emit(
+            "identity", peer_id=self._identity.peer_id, address=self._identity.address, home=str(self._home.path)
+        )
 
-    def _enter(self, stack: ExitStack, home: Home, journal: Journal, recipe: Recipe | None) -> Membership:
+    def _obtain(self, recipe: Recipe) -> Path:
+        self._check_stop()
+        return obtain(self._options.model or recipe.model.id, lambda line: self._emit("starting", what=line))
+
+    def _enter(self, stack: ExitStack, recipe: Recipe | None) -> None:
+        self._check_stop()
         options = self._options
-        membership = enter(
+        self._membership = enter(
             stack,
-            home=home.path,
-            journal=journal,
+            home=self._home.path,
+            journal=self._journal,
             identity=self._identity,
             invite=options.invite,
             recipe=recipe,
@@ -137,81 +125,69 @@ class Peer:
             emit=self._emit,
         )
         self._emit(
-            "swarm",
-            swarm=membership.swarm,
-            rpc=membership.chain.url,
-            contract=membership.registry.address,
-            founded=membership.founded,
+            "swarm", swarm=self._membership.swarm, founded=self._membership.founded, rpc=self._membership.chain.url
         )
-        return membership
 
-    def _start_network(self, stack: ExitStack, home: Home, journal: Journal, membership: Membership) -> Network:
+    def _start_network(self, stack: ExitStack) -> None:
+        self._check_stop()
         self._emit("starting", what="the network", expect_s=3)
         options = self._options
-        network = Network.start(
+        self._network = Network.start(
             self._identity,
-            home.key_file,
-            membership.swarm,
-            blob_dir=home.blobs,
-            is_member=membership.registry.is_registered,
-            bootstrap=membership.bootstrap,
+            self._home.key_file,
+            self._membership.swarm,
+            blob_dir=self._home.blobs,
+            is_member=self._membership.registry.is_registered,
+            bootstrap=self._membership.bootstrap,
             host=options.host,
-            port=options.port or _last_port(journal, options.host),
+            port=options.port or self._last_port(),
             announce_host=options.announce_host,
         )
-        stack.callback(network.close)
-        journal.put(
-            "port", network.addresses[0].split("/tcp/")[1].split("/")[0] if "/tcp/" in network.addresses[0] else "0"
-        )
-        return network
+        stack.callback(self._network.close)
+        self._journal.put("port", self._network.addresses[0].split("/tcp/")[-1].split("/")[0])
 
-    def _load(self, recipe: Recipe, folder: Path, home: Home, journal: Journal) -> Learner:
-        self._emit("starting", what=f"the model {self._options.model or recipe.model.id}", expect_s=10)
-        model = recipe.model.model_copy(update={"id": self._options.model}) if self._options.model else recipe.model
-        learner = Learner.load(
+    def _last_port(self) -> int:
+        """The port of last time while it is free, so that old invites stay true; else 0, any port."""
+        port = int(self._journal.get("port") or 0)
+        if port:
+            try:
+                check_port(self._options.host, port)
+            except SwarmError:
+                return 0
+        return port
+
+    def _find_recipe(self) -> Recipe:
+        self._emit("starting", what="the swarm's recipe", expect_s=5)
+        return find_recipe(self._membership, self._network, self._journal)
+
+    def _load(self, folder: Path) -> None:
+        self._check_stop()
+        options, recipe = self._options, self._recipe
+        self._emit("starting", what=f"the model {options.model or recipe.model.id}", expect_s=10)
+        self._learner = Learner.load(
             folder,
-            model,
+            recipe.model.model_copy(update={"id": options.model or recipe.model.id}),
             recipe.grpo,
             seed=recipe.heldout.seed % 2**31,
-            device=self._options.device,
-            threads=self._options.threads,
+            device=options.device,
+            threads=options.threads,
         )
-        last = journal.last_round()
+        last = self._journal.last_round()
         if last is not None:
-            learner.restore(home.checkpoint(last.checkpoint))
+            self._learner.restore(self._home.checkpoint(last.checkpoint))
             self._emit("resumed", round=last.number, ordinal=last.ordinal)
-        self._emit("model", model=learner.name, device=learner.device_name)
-        return learner
+        self._emit("model", model=self._learner.name, device=self._learner.device_name)
 
-    def _register(self, membership: Membership) -> None:
+    def _register(self) -> None:
+        self._check_stop()
         self._emit("starting", what="the registration of this peer on the chain", expect_s=2)
-        receipt = membership.registry.register(self._identity)
-        self._emit(
-            "registered",
-            address=self._identity.address,
-            gas=receipt.gas_used if receipt else None,
-            transaction="0x" + receipt.transaction_hash.hex() if receipt else None,
-        )
+        receipt = self._membership.registry.register(self._identity)
+        self._emit("registered", address=self._identity.address, gas=receipt.gas_used if receipt else None)
 
-    def _say_invite(self, membership: Membership, network: Network) -> None:
-        invite = Invite(
-            chain_rpc=membership.chain.url,
-            chain_id=membership.chain.chain_id,
-            contract=membership.registry.address,
-            bootstrap=tuple(network.addresses[:4]),
-        )
-        self._emit("invite", invite=invite.encode())
-
-    def _announce(
-        self,
-        stack: ExitStack,
-        membership: Membership,
-        network: Network,
-        recipe: Recipe,
-        learner: Learner,
-        recipe_bytes: int,
-        journal: Journal,
-    ) -> Presence:
+    def _appear(self, stack: ExitStack) -> None:
+        """Become visible to others, and able to invite."""
+        network, membership, learner = self._network, self._membership, self._learner
+        reference = network.put(self._recipe.canonical())
         note = LiveNote(
             protocol=PROTOCOL,
             name=self._name[:40],
@@ -220,117 +196,88 @@ class Peer:
             round=-1,
             tokens_per_s=0.0,
             address=network.addresses[0][:200],
-            recipe_bytes=recipe_bytes,
+            recipe_bytes=reference.size,
         )
+        self._presence = Presence(network, note, self._peers_changed)
+        stack.callback(self._presence.stop)
+        self._presence.start()
+        invite = Invite(
+            membership.chain.url, membership.chain.chain_id, membership.registry.address, tuple(network.addresses[:4])
+        )
+        self._emit("invite", invite=invite.encode())
 
-        def changed(live: dict[str, LiveNote]) -> None:
-            if live:
-                journal.put("addresses", " ".join(sorted(note.address for note in live.values())[:32]))
-            here = {
-                peer_id: {"name": note.name, "model": note.model, "device": note.device}
-                for peer_id, note in live.items()
-            }
-            self._emit("peers", peers=here, other_versions=sorted(presence.foreign()))
-
-        presence = Presence(network, note, changed)
-        stack.callback(presence.stop)
-        presence.start()
-        return presence
+    def _peers_changed(self, live: dict[str, LiveNote], foreign: set[str]) -> None:
+        if live:
+            self._journal.put("addresses", " ".join(sorted(note.address for note in live.values())[:32]))
+        here = {
+            peer_id: {"name": note.name, "model": note.model, "device": note.device, "tokens_per_s": note.tokens_per_s}
+            for peer_id, note in live.items()
+        }
+        self._emit("peers", peers=here, other_versions=sorted(foreign))
 
     # Rounds.
 
-    def _live(
-        self,
-        home: Home,
-        journal: Journal,
-        membership: Membership,
-        network: Network,
-        recipe: Recipe,
-        learner: Learner,
-        presence: Presence,
-    ) -> dict[str, Any]:
-        clock = Clock(membership.registry.parameters().genesis, recipe.timing)
-        exchange = Exchange(network, membership.swarm, recipe)
+    def _play_all(self) -> bool:
+        """Rounds until the last, or until stopped. Whether it ended as it was asked to."""
+        recipe, rounds, me = self._recipe, self._options.rounds, self._identity.peer_id
+        clock = Clock(self._membership.registry.parameters().genesis, recipe.timing)
+        exchange = Exchange(self._network, self._membership.swarm, recipe)
+        schedule = Schedule(me, clock, exchange, self._presence, self._emit, self._stop)
         driver = Driver(
-            peer_id=self._identity.peer_id,
-            swarm=membership.swarm,
+            peer_id=me,
+            swarm=self._membership.swarm,
             recipe=recipe,
             clock=clock,
-            learner=learner,
+            learner=self._learner,
             exchange=exchange,
-            calibration=lambda judge: _calibration(journal, judge),
+            calibration=lambda judge: calibrate(self._journal.audits_of(judge, WINDOW)),
             emit=self._emit,
         )
-        last = journal.last_round()
-        done = last.ordinal if last else 0
-        started = time.time()
-        self._measure(journal, recipe, learner, done, final=False)
+        last = self._journal.last_round()
+        ordinal = last.ordinal if last else 0
+        if rounds is not None and ordinal >= rounds:
+            return True
         try:
-            self._wait_for_partners(presence)
-            number = self._first_number(clock, exchange, presence, last.number if last else -1)
-            while self._options.rounds is None or done < self._options.rounds:
-                self._check_stop()
-                done += 1
-                self._play(number, done, clock, driver, home, journal, membership, learner, presence, exchange)
-                if done % recipe.heldout.every == 0 and done != self._options.rounds:
-                    self._measure(journal, recipe, learner, done, final=False)
-                exchange.say_done(number, time.time())
-                if done != self._options.rounds:
-                    number = self._next_number(clock, exchange, presence, number)
-            self._measure(journal, recipe, learner, done, final=True)
-            self._say_goodbye(exchange, presence, number)
-            finished = True
+            self._measure(ordinal)
+            schedule.gather(self._options.wait_for)
+            number = schedule.first(last.number if last else -1)
+            while True:
+                ordinal += 1
+                self._play(number, ordinal, schedule, driver)
+                if ordinal == rounds:
+                    break
+                if ordinal % recipe.heldout.every == 0:
+                    self._measure(ordinal)
+                number = schedule.following(number)
+            schedule.leave(number)
+            self._measure(ordinal)
         except Stopped:
-            finished = self._options.rounds is None
-        last = journal.last_round()
-        done = last.ordinal if last else 0
-        presence.say(leaving=True)
-        summary = self._summary(journal, membership, learner, done, time.time() - started, finished)
-        self._emit("finished" if finished else "stopped", summary=summary)
-        return summary
+            return rounds is None
+        return True
 
-    def _play(
-        self,
-        number: int,
-        ordinal: int,
-        clock: Clock,
-        driver: Driver,
-        home: Home,
-        journal: Journal,
-        membership: Membership,
-        learner: Learner,
-        presence: Presence,
-        exchange: Exchange,
-    ) -> None:
-        self._current, self._ordinal = number, ordinal
-        presence.say(round=number, tokens_per_s=round(learner.counters.generated_tokens_per_second, 1))
+    def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
+        schedule.begin(number, ordinal, self._learner.counters.generated_tokens_per_second)
         started = time.time()
-        seed, from_chain = round_seed(membership.chain, membership.swarm, clock, number)
+        seed, from_chain = round_seed(self._membership.chain, self._membership.swarm, schedule.clock, number)
         self._emit(
             "round",
             round=number,
             ordinal=ordinal,
             of=self._options.rounds,
-            ends=clock.end(number),
+            ends=schedule.clock.end(number),
             seed_from_chain=from_chain,
         )
-        outcome = driver.run(number, ordinal, seed, lambda: self._expected(presence))
-        self._partners = outcome.published - {self._identity.peer_id}
-        self._patience.note(ordinal, published=outcome.published, missing=outcome.missing)
-        self._commit(home, journal, learner, outcome, started, seed)
-        report = asdict(outcome.report)
-        self._emit(
-            "round_done", **{key: value for key, value in report.items() if key != "update"}, update=report["update"]
-        )
+        outcome = driver.run(number, ordinal, seed, schedule.expected)
+        schedule.ended(outcome.published, outcome.missing)
+        self._commit(outcome, started, seed)
+        self._emit("round_done", **asdict(outcome.report))
 
-    def _commit(
-        self, home: Home, journal: Journal, learner: Learner, outcome: Outcome, started: float, seed: bytes
-    ) -> None:
+    def _commit(self, outcome: Outcome, started: float, seed: bytes) -> None:
         """Checkpoint first, journal after: a checkpoint that no round names is only clutter."""
         report = outcome.report
         name = f"{report.ordinal:09d}"
-        learner.save(home.checkpoint(name))
-        journal.commit_round(
+        self._learner.save(self._home.checkpoint(name))
+        self._journal.commit_round(
             report.number,
             report.ordinal,
             started=started,
@@ -341,163 +288,23 @@ class Peer:
             records=outcome.records,
             audits=outcome.audits,
         )
-        home.forget_checkpoints(name)
+        self._home.forget_checkpoints(name)
 
-    def _expected(self, presence: Presence) -> set[str]:
-        """The peers to wait for: those who say that they play this round, and those of the last one who are still here."""
-        self._check_stop()
-        live = presence.live()
-        playing = {peer for peer, note in live.items() if note.round == self._current}
-        return self._patience.worth_waiting(playing | self._partners & set(live), self._ordinal) | {
-            self._identity.peer_id
-        }
+    def _measure(self, ordinal: int) -> None:
+        measure(self._journal, self._recipe, self._learner, ordinal, self._emit)
 
-    def _wait_for_partners(self, presence: Presence) -> None:
-        deadline = time.monotonic() + WAIT_FOR_S
-        while 1 + len(presence.live()) < self._options.wait_for and time.monotonic() < deadline:
-            self._check_stop()
-            self._emit("gathering", here=1 + len(presence.live()), of=self._options.wait_for)
-            self._stop.wait(1.0)
-            presence.refresh()
-
-    def _first_number(self, clock: Clock, exchange: Exchange, presence: Presence, last: int) -> int:
-        """Enter the round that the others are in, if its answers can still arrive in time, or the next one."""
-        live = presence.refresh()
-        playing = sorted(note.round for note in live.values() if note.round > last)
-        if not playing:
-            return max(last + 1, clock.first_after(time.time()))
-        current = playing[len(playing) // 2]
-        now = time.time()
-        window = clock.timing.answer * clock.timing.round_s
-        if clock.start(current) - 5 <= now < clock.start(current) + 0.5 * window:
-            return current
-        self._partners = {peer for peer, note in live.items() if note.round == current}
-        self._current = current
-        self._emit("waiting", round=current, stage="next round", until=clock.end(current))
-        return self._next_number(clock, exchange, presence, current)
-
-    def _next_number(self, clock: Clock, exchange: Exchange, presence: Presence, current: int) -> int:
-        arrived = time.time()
-        while True:
-            self._check_stop()
-            live = presence.refresh()
-            finished = {**exchange.done(current), self._identity.peer_id: arrived}
-            number = next_round(
-                clock,
-                current,
-                me=self._identity.peer_id,
-                expected=self._partners & set(live) | {self._identity.peer_id},
-                finished=finished,
-                playing={peer: note.round for peer, note in live.items()},
-                now=time.time(),
-            )
-            if number is not None:
-                self._sleep_until(clock.start(number))
-                return number
-            self._stop.wait(POLL_S)
-
-    def _say_goodbye(self, exchange: Exchange, presence: Presence, number: int) -> None:
-        """Stay until the others of the last round have what they need from here."""
-        deadline = time.monotonic() + LAST_GOODBYE_S
-        while time.monotonic() < deadline and not self._stop.is_set():
-            if self._partners & set(presence.refresh()) <= set(exchange.done(number)):
-                return
-            self._stop.wait(POLL_S)
-
-    def _measure(self, journal: Journal, recipe: Recipe, learner: Learner, done: int, *, final: bool) -> None:
-        """Held-out accuracy, greedy."""
-        if any(ordinal == done for ordinal, _, _ in journal.heldout()):
-            return
-        tasks = [task for task in heldout_tasks(recipe) if has_truth(recipe, task)]
-        if not tasks:
-            return
-        self._emit("measuring", questions=len(tasks), final=final)
-        prompts = [encode_prompt(learner, recipe, answer_prompt(recipe, task)) for task in tasks]
-        texts = learner.greedy(prompts, recipe.stages.answer.max_new_tokens)
-        correct = sum(verify(recipe, task, text) >= 0.5 for task, text in zip(tasks, texts, strict=True))
-        journal.note_heldout(done, time.time(), correct, len(tasks))
-        self._emit("heldout", ordinal=done, correct=correct, of=len(tasks))
-
-    def _summary(
-        self, journal: Journal, membership: Membership, learner: Learner, done: int, seconds: float, finished: bool
-    ) -> dict[str, Any]:
-        reports = journal.reports()
-        heldout = journal.heldout()
-        rate = learner.counters.generated_tokens_per_second
-        return {
-            "swarm": membership.swarm,
-            "rpc": membership.chain.url,
-            "contract": membership.registry.address,
-            "registered_peers": _or_none(membership.registry.peer_count),
-            "seconds": round(seconds, 1),
-            "finished": finished,
-            "peer": {
-                "peer_id": self._identity.peer_id,
-                "name": self._name,
-                "address": self._identity.address,
-                "registered": _or_none(lambda: membership.registry.is_registered(self._identity.peer_id)),
-                "model": learner.name,
-                "device": learner.device_name,
-                "rounds": done,
-                "reward": [report["reward"] for report in reports],
-                "heldout": _heldout_summary(heldout),
-                "rollouts_published": _total(reports, "rollouts_published"),
-                "rollouts_fetched": _total(reports, "rollouts_fetched"),
-                "critiques": _total(reports, "critiques"),
-                "revisions": _total(reports, "revisions"),
-                "verdicts": _total(reports, "verdicts"),
-                "updates": sum(bool(report["updated"]) for report in reports),
-                "generated_tokens": _total(reports, "generated_tokens"),
-                "tokens_per_s": round(rate, 1),
-                "points": round(sum(report["points"] for report in reports), 6),
-            },
-        }
-
-    def _sleep_until(self, moment: float) -> None:
-        while (left := moment - time.time()) > 0:
-            self._check_stop()
-            self._stop.wait(min(left, 0.5))
+    def _summary(self, seconds: float) -> dict[str, Any]:
+        registry = self._membership.registry
+        peer = summarise_peer(
+            self._journal,
+            registry,
+            self._learner,
+            peer_id=self._identity.peer_id,
+            name=self._name,
+            address=self._identity.address,
+        )
+        return summarise_swarm(self._membership.swarm, summarise_chain(registry), [peer], seconds)
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped
-
-
-def _calibration(journal: Journal, judge: str) -> Calibration:
-    return calibrate(journal.audits_of(judge, WINDOW))
-
-
-def _heldout_summary(measured: Sequence[tuple[int, int, int]]) -> dict[str, Any] | None:
-    if not measured:
-        return None
-    first, last = measured[0], measured[-1]
-    return {
-        "before": round(first[1] / first[2], 4),
-        "after": round(last[1] / last[2], 4),
-        "n": last[2],
-        "curve": [[ordinal, round(correct / count, 4)] for ordinal, correct, count in measured],
-    }
-
-
-def _total(reports: Sequence[dict[str, Any]], key: str) -> int:
-    return sum(report[key] for report in reports)
-
-
-def _last_port(journal: Journal, host: str) -> int:
-    """The port of last time while it is free, so that old invites stay true; else 0, any port."""
-    port = int(journal.get("port") or 0)
-    if port:
-        try:
-            check_port(host, port)
-        except SwarmError:
-            return 0
-    return port
-
-
-def _or_none(ask: Callable[[], _T]) -> _T | None:
-    """What the chain says, or None while it is away."""
-    try:
-        return ask()
-    except ChainUnavailable as error:
-        logger.warning("the chain is away: %s", error)
-        return None

@@ -20,8 +20,11 @@ SLOT = "live"
 class Presence:
     """Sends this peer's heartbeat and keeps the latest of every other."""
 
-    def __init__(self, network: Network, note: LiveNote, changed: Callable[[dict[str, LiveNote]], None]) -> None:
-        """`changed` is called, from the heartbeat thread, with the live peers whenever somebody came or went."""
+    def __init__(
+        self, network: Network, note: LiveNote, changed: Callable[[dict[str, LiveNote], set[str]], None]
+    ) -> None:
+        """`changed` is called, from the heartbeat thread, whenever somebody came or went: with the live peers, and with
+        the ids of those who speak another protocol version."""
         self._network = network
         self._changed = changed
         self._lock = threading.Lock()
@@ -41,11 +44,6 @@ class Presence:
         """The other live peers of this protocol version, by peer id."""
         with self._lock:
             return dict(self._live)
-
-    def foreign(self) -> set[str]:
-        """Peers that are here but speak another protocol version."""
-        with self._lock:
-            return set(self._foreign)
 
     def say(self, *, round: int | None = None, tokens_per_s: float | None = None, leaving: bool = False) -> None:
         """Change what the heartbeat says, and send it now."""
@@ -105,4 +103,4 @@ class Presence:
             came_or_went = set(live) != set(self._live) or foreign != self._foreign
             self._live, self._foreign = live, foreign
         if came_or_went:
-            self._changed(dict(live))
+            self._changed(dict(live), set(foreign))

@@ -1,0 +1,127 @@
+"""Which round comes next for this peer, and whom it waits for; the rules themselves are in clock.py and patience.py."""
+
+import threading
+import time
+from collections.abc import Set
+
+from swarm.events import Emitter
+from swarm.round.clock import Clock, next_round
+from swarm.round.exchange import POLL_S, Exchange
+from swarm.round.patience import Patience
+from swarm.round.presence import Presence
+
+GATHER_S = 180.0
+GOODBYE_S = 10.0
+EARLY_S = 5.0
+
+
+class Stopped(Exception):
+    """Somebody asked the peer to stop."""
+
+
+class Schedule:
+    """The clock as one peer sees it, with who is here and who keeps others waiting. Every wait has a deadline."""
+
+    def __init__(
+        self, me: str, clock: Clock, exchange: Exchange, presence: Presence, emit: Emitter, stop: threading.Event
+    ) -> None:
+        self.clock = clock
+        self._me = me
+        self._exchange = exchange
+        self._presence = presence
+        self._emit = emit
+        self._stop = stop
+        self._patience = Patience()
+        self._partners: set[str] = set()
+        self._number = -1
+        self._ordinal = 0
+
+    def gather(self, count: int) -> None:
+        """Wait until `count` peers are here, this one included, but not for ever."""
+        deadline = time.monotonic() + GATHER_S
+        while (here := 1 + len(self._presence.refresh())) < count and time.monotonic() < deadline:
+            self._emit("gathering", here=here, of=count)
+            self._pause(1.0)
+
+    def first(self, last: int) -> int:
+        """The round to begin with, after `last`: the one that the others are in if answers can still be in time."""
+        live = self._presence.refresh()
+        playing = sorted(note.round for note in live.values() if note.round > last)
+        if not playing:
+            return max(last + 1, self.clock.first_after(time.time()))
+        current = playing[len(playing) // 2]
+        latest = (self.clock.start(current) + self.clock.due(current, "answer")) / 2
+        if self.clock.start(current) - EARLY_S <= time.time() < latest:
+            return current
+        self._number = current
+        self._partners = {peer for peer, note in live.items() if note.round == current}
+        self._emit("waiting", round=current, stage="next round", until=self.clock.end(current))
+        return self._next(current, finished_at=None)
+
+    def begin(self, number: int, ordinal: int, tokens_per_s: float) -> None:
+        """Say that this peer plays a round."""
+        self._number, self._ordinal = number, ordinal
+        self._presence.say(round=number, tokens_per_s=round(tokens_per_s, 1))
+
+    def expected(self) -> set[str]:
+        """The peers to wait for: those who play this round, and those of the last one who are still here.
+
+        Raises:
+            Stopped: asked to stop, while waiting for them.
+        """
+        self.check_stop()
+        live = self._presence.live()
+        playing = {peer for peer, note in live.items() if note.round == self._number}
+        return {self._me} | self._patience.worth_waiting(playing | (self._partners & set(live)), self._ordinal)
+
+    def ended(self, published: Set[str], missing: Set[str]) -> None:
+        """Learn from a round: who published answers, and who was waited for in vain."""
+        self._partners = set(published) - {self._me}
+        self._patience.note(self._ordinal, published=published, missing=missing)
+
+    def following(self, number: int) -> int:
+        """Say that this peer has finished a round, and wait for the start of the next."""
+        finished_at = time.time()
+        self._exchange.say_done(number, finished_at)
+        return self._next(number, finished_at)
+
+    def leave(self, number: int) -> None:
+        """Say that the last round is finished, and stay until the others have what they need from here."""
+        self._exchange.say_done(number, time.time())
+        deadline = time.monotonic() + GOODBYE_S
+        while time.monotonic() < deadline and not self._stop.is_set():
+            if self._partners & set(self._presence.refresh()) <= set(self._exchange.done(number)):
+                return
+            self._stop.wait(POLL_S)
+
+    def check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _next(self, current: int, finished_at: float | None) -> int:
+        """The next round, at its start; `finished_at` is None for a newcomer that has only watched `current`."""
+        while True:
+            live = self._presence.refresh()
+            expected = self._partners & set(live)
+            finished = self._exchange.done(current)
+            if finished_at is not None or not expected:
+                expected |= {self._me}
+                finished[self._me] = finished_at or time.time()
+            number = next_round(
+                self.clock,
+                current,
+                me=self._me,
+                expected=expected,
+                finished=finished,
+                playing={peer: note.round for peer, note in live.items()},
+                now=time.time(),
+            )
+            if number is not None:
+                while (left := self.clock.start(number) - time.time()) > 0:
+                    self._pause(min(left, 0.5))
+                return number
+            self._pause(POLL_S)
+
+    def _pause(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+        self.check_stop()
