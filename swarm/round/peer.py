@@ -21,7 +21,7 @@ from swarm.recipe.schema import Recipe
 from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
-from swarm.round.founding import Membership, enter, find_recipe
+from swarm.round.founding import enter, find_recipe
 from swarm.round.heldout import measure
 from swarm.round.home import Home
 from swarm.round.presence import Presence
