@@ -22,9 +22,9 @@ from typing import IO
 from aiohttp import web
 
 from swarm.chain.ledger import Ledger
-from swarm.chain.lifetime import end_with_parent
 from swarm.chain.methods import Methods
 from swarm.errors import SwarmError
+from swarm.lifetime import end_with_parent
 
 MAX_BODY_BYTES = 1 << 20
 BODY_DEADLINE_S = 10.0

@@ -43,7 +43,7 @@ class Options:
     model: str | None = None
     """In place of the recipe's: a path or a hub id."""
     rounds: int | None = None
-    """How many rounds this home runs in all; None: until it is stopped."""
+    """How many rounds to play in this run; None: until it is stopped."""
     name: str | None = None
     rpc: str | None = None
     contract: str | None = None
@@ -86,7 +86,7 @@ class Peer:
             self._appear(stack)
             finished = self._play_all()
             self._presence.say(leaving=True)
-            summary = self._summary(time.monotonic() - started)
+            summary = self._summary(time.monotonic() - started, finished)
             self._emit("finished" if finished else "stopped", summary=summary)
             return summary
 
@@ -235,8 +235,7 @@ class Peer:
         )
         last = self._journal.last_round()
         ordinal = last.ordinal if last else 0
-        if rounds is not None and ordinal >= rounds:
-            return True
+        self._last_ordinal = ordinal + rounds if rounds is not None else None
         try:
             self._measure(ordinal)
             schedule.gather(self._options.wait_for)
@@ -244,7 +243,7 @@ class Peer:
             while True:
                 ordinal += 1
                 self._play(number, ordinal, schedule, driver)
-                if ordinal == rounds:
+                if ordinal == self._last_ordinal:
                     break
                 if ordinal % recipe.heldout.every == 0:
                     self._measure(ordinal)
@@ -263,7 +262,7 @@ class Peer:
             "round",
             round=number,
             ordinal=ordinal,
-            of=self._options.rounds,
+            of=self._last_ordinal,
             ends=schedule.clock.end(number),
             seed_from_chain=from_chain,
         )
@@ -293,7 +292,7 @@ class Peer:
     def _measure(self, ordinal: int) -> None:
         measure(self._journal, self._recipe, self._learner, ordinal, self._emit)
 
-    def _summary(self, seconds: float) -> dict[str, Any]:
+    def _summary(self, seconds: float, finished: bool) -> dict[str, Any]:
         registry = self._membership.registry
         peer = summarise_peer(
             self._journal,
@@ -302,6 +301,7 @@ class Peer:
             peer_id=self._identity.peer_id,
             name=self._name,
             address=self._identity.address,
+            finished=finished,
         )
         return summarise_swarm(self._membership.swarm, summarise_chain(registry), [peer], seconds)
 

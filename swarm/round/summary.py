@@ -16,7 +16,7 @@ _SUMS = ("rollouts_published", "rollouts_fetched", "critiques", "revisions", "ve
 
 
 def summarise_peer(
-    journal: Journal, registry: Registry, learner: Learner, *, peer_id: str, name: str, address: str
+    journal: Journal, registry: Registry, learner: Learner, *, peer_id: str, name: str, address: str, finished: bool
 ) -> dict[str, Any]:
     """One peer, over all rounds of its home."""
     reports = journal.reports()
@@ -34,6 +34,7 @@ def summarise_peer(
         "updates": sum(bool(report["updated"]) for report in reports),
         "generated_tokens": sum(report["generated_tokens"] for report in reports),
         "tokens_per_s": round(learner.counters.generated_tokens_per_second, 1),
+        "finished": finished,
         "points": round(sum(report["points"] for report in reports), 6),
     }
 

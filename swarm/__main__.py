@@ -1,0 +1,39 @@
+"""python -m swarm COMMAND, installed as `swarm`."""
+
+import sys
+
+USAGE = """\
+usage: swarm COMMAND ...
+
+commands:
+  join      start a swarm, or join one (swarm join --help)
+  recipe    check a recipe file and print what it resolves to
+  model     obtain a model and print its folder
+"""
+
+
+def main() -> int:
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    match command:
+        case "join":
+            from swarm import join
+
+            return join.main(arguments)
+        case "recipe":
+            from swarm.recipe import show
+
+            return show.main(arguments)
+        case "model":
+            from swarm.training import obtain
+
+            return obtain.main(arguments)
+        case "-h" | "--help" | "help":
+            print(USAGE, end="")
+            return 0
+        case _:
+            print(USAGE, end="", file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
