@@ -50,8 +50,6 @@ class Network:
 
     peer_id: str
     addresses: list[str]
-    alone: bool
-    """Whether no other peer was known when last looked at; true does no harm, others may come."""
 
     @classmethod
     def start(
@@ -103,7 +101,6 @@ class Network:
     ) -> None:
         self.peer_id = identity.peer_id
         self.addresses = []
-        self.alone = True
         self._identity, self._key_file, self._swarm_id = identity, key_file, swarm_id
         self._host, self._announce_host, self._port = host, announce_host, 0
         self._refused: Counter[str] = Counter()
@@ -169,6 +166,11 @@ class Network:
         for address in addresses:
             check_address(address)
         return self._call(self._connect(list(addresses), timeout_s), timeout_s + _GRACE_S)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other peer is known at the moment. Everything works alone, and others may come."""
+        return not self._node.peers()
 
     def peers(self) -> list[str]:
         """The ids of the peers in the routing table, which in a small swarm is everybody who is alive."""
@@ -318,7 +320,6 @@ class Network:
         looking = asyncio.ensure_future(self._node.find_nearest_nodes([self._node.node_id]))
         looking.add_done_callback(_log_failure)
         await asyncio.wait([looking], timeout=max(0.0, deadline - time.monotonic()))
-        self.alone = False
         return True
 
     async def _greet(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> bool:
@@ -367,11 +368,9 @@ class Network:
             await asyncio.sleep(pause_s if not self._node.peers() else _REMEMBER_S)
             try:
                 if not self._node.peers():
-                    self.alone = True
                     await self._meet_again()
                     pause_s = min(_REJOIN_S[1], pause_s * 2)
                     continue
-                self.alone = False
                 pause_s = _REJOIN_S[0]
                 await self._remember_peers()
                 if time.monotonic() - refreshed > _REFRESH_S:
