@@ -45,8 +45,10 @@ _MAX_REPLY_BYTES = 3 * 1024**2
 _MAX_STORE_BYTES = 1024**2
 _MAX_VERIFIED = 20_000
 _PATIENCE_S = 1.5
+_MAX_BAD_PER_REPLY = 32
+_PRICE_OF_A_BAD_RECORD = 20.0  # requests
 _ONE_CALL_FOR_ALL_SHARDS = 64  # peers; beyond, four shards may not fit one message
-_CALLS_PER_S = Rate(per_second=300, burst=1500)
+_CALLS_PER_S = Rate(per_second=300, burst=3000)  # a record to store counts as one more
 
 _Entry = tuple[object, bytes, float]
 
@@ -57,6 +59,8 @@ class AnnouncementValidator(RecordValidatorBase):
     def __init__(self, swarm_id: str, refused: "Counter[str]") -> None:
         self._swarm_id = swarm_id
         self.refused = refused
+        self.bad = 0
+        """How many records no honest node would send."""
         self._verified: OrderedDict[tuple[bytes, str, bytes, float], Announcement] = OrderedDict()
 
     def validate(self, record: DHTRecord) -> bool:
@@ -82,6 +86,7 @@ class AnnouncementValidator(RecordValidatorBase):
             announcement = check_record(self._swarm_id, key, subkey, raw, expires, now)
         except Refused as error:
             self.refused[error.reason] += 1
+            self.bad += error.reason != "expired"
             return None
         if memo:
             self._verified[memo] = announcement
@@ -149,7 +154,7 @@ class SwarmProtocol(DHTProtocol):
         return await super().rpc_ping(request, context)
 
     async def rpc_store(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.StoreResponse:
-        self._admit(context)
+        name = self._admit(context)
         if not len(request.keys) == len(request.subkeys) == len(request.values) == len(request.expiration_time):
             self.validator.refused["malformed request"] += 1
             raise Refused("malformed request")
@@ -164,7 +169,8 @@ class SwarmProtocol(DHTProtocol):
                 self.validator.refused[error.reason] += 1
                 response.store_ok.append(False)
                 continue
-            response.store_ok.append(all([self.keep(key, *entry) for entry in entries[:MAX_RECORDS_PER_KEY]]))
+            response.store_ok.append(all([self._keep_for(name, key, entry) for entry in entries]))
+            await asyncio.sleep(0)  # others get their turn between rows
         return response
 
     async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
@@ -316,14 +322,28 @@ class SwarmProtocol(DHTProtocol):
         question.add_done_callback(lambda _: self.forget(writer) if self.members.known(writer) is False else None)
         return True
 
-    def _admit(self, context: P2PContext) -> None:
+    def _keep_for(self, name: str, key: bytes, entry: _Entry) -> bool:
+        if not self._allowance.take(name, 1):
+            self.validator.refused["too many requests"] += 1
+            return False
+        bad = self.validator.bad
+        kept = self.keep(key, *entry)
+        if self.validator.bad > bad:
+            self._allowance.owe(name, _PRICE_OF_A_BAD_RECORD)
+        return kept
+
+    def _admit(self, context: P2PContext) -> str:
+        """The name under which the caller is counted. Raises Refused if it has called too often."""
         name = context.remote_id.to_base58()
         member = self.members.known(name)
         if member is None:
             self.members.ask(name)
-        if not self._allowance.take(name if member else GUESTS, 1):
+        if not member:
+            name = GUESTS
+        if not self._allowance.take(name, 1):
             self.validator.refused["too many requests"] += 1
             raise Refused("too many requests")
+        return name
 
     def _meet(self, peer: dht_pb2.NodeInfo, context: P2PContext) -> None:
         node_id = _node_id(peer.node_id)
@@ -344,7 +364,10 @@ class SwarmProtocol(DHTProtocol):
         try:
             if result.type != dht_pb2.FOUND_DICTIONARY:
                 raise Refused("plain value")
+            bad = self.validator.bad
             for subkey, raw, expires in decode_dictionary(result.value)[:MAX_RECORDS_PER_KEY]:
+                if self.validator.bad - bad > _MAX_BAD_PER_REPLY:
+                    break  # a node that serves these checks nothing; the good records are at other nodes too
                 if self.validator.check(key.to_bytes(), subkey, raw, expires) is not None:
                     good.store(subkey, raw, expires)
         except Refused as error:

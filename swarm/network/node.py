@@ -79,11 +79,6 @@ class Network:
         limits = upload_limits or UploadLimits()
         try:
             network._call(network._start(is_member, list(bootstrap), port, limits, timeout_s), timeout_s + _GRACE_S)
-        except concurrent.futures.TimeoutError:
-            network.close()
-            raise SwarmError(
-                f"the network did not start within {timeout_s:.0f} s; try again or allow it more time"
-            ) from None
         except BaseException:
             network.close()
             raise
@@ -344,8 +339,9 @@ class Network:
                 try:
                     await self._start_daemon()
                     break
-                except (SwarmError, P2PDaemonError, OSError, EOFError) as error:
-                    _log.warning("the libp2p daemon does not come back, trying again: %s", error)
+                except Exception as error:  # noqa: BLE001 - whatever it is, a peer without network must try again
+                    _log.warning("the libp2p daemon does not come back, trying again: %r", error)
+                    await (self._daemon or daemon).shutdown()  # a half-started one would hold the port
                     await asyncio.sleep(pause_s)
                     pause_s = min(10.0, pause_s * 2)
             self._node.protocol.storage = held
@@ -360,6 +356,8 @@ class Network:
                 self._node.protocol.forget_expired()
             except (P2PDaemonError, OSError, EOFError) as error:
                 _log.debug("publishing failed: %r", error)
+            except Exception:  # noqa: BLE001 - one odd tick must not end them all; it is logged as the bug it is
+                _log.exception("publishing failed, and goes on")
 
     async def _keep_meeting(self) -> None:
         pause_s = _REJOIN_S[0]
@@ -378,6 +376,8 @@ class Network:
                     await self._node.find_nearest_nodes([self._node.node_id])
             except (P2PDaemonError, OSError, EOFError, TimeoutError) as error:
                 _log.debug("meeting peers failed: %r", error)
+            except Exception:  # noqa: BLE001 - one odd tick must not end them all; it is logged as the bug it is
+                _log.exception("meeting peers failed, and goes on")
 
     async def _meet_again(self) -> None:
         if await self._join(self._bootstrap, _CONNECT_TIMEOUT_S):
@@ -406,10 +406,13 @@ class Network:
         try:
             return future.result(timeout_s)
         except concurrent.futures.TimeoutError:
-            future.cancel()
-            raise
+            raise SwarmError(
+                f"the network did not answer within {timeout_s:.0f} s; this machine may be overloaded, try again"
+            ) from None
         except concurrent.futures.CancelledError:
             raise SwarmError("the network of this peer was closed during a call; start it again") from None
+        finally:
+            future.cancel()
 
 
 def _log_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 FIRST_BYTE_TIMEOUT_S = 10.0
 CHUNK_TIMEOUT_S = 10.0
 _TRIES_PER_PROVIDER = 3
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.3, 3.0
 _HERE, _MISSING, _BUSY, _MALFORMED = 0, 1, 2, 3
 _LONGEST_THROTTLE_S = 5.0
 _SLOWEST_BYTES_PER_S = 32 * 1024
@@ -78,11 +79,11 @@ class Traffic:
 
 
 class _Failed(Exception):
-    """One try with one provider went wrong. `final`: do not ask it again for this blob."""
+    """One try with one provider went wrong; it costs so many of the tries that the provider has for this blob."""
 
-    def __init__(self, why: str, final: bool = False) -> None:
+    def __init__(self, why: str, costs: int = 1) -> None:
         super().__init__(why)
-        self.final = final
+        self.costs = costs
 
 
 class BlobService(ServicerBase):
@@ -238,25 +239,26 @@ class Fetcher:
         held = await asyncio.to_thread(self._store.get, ref)
         if held is not None:
             return held
-        left = list(dict.fromkeys(providers))
+        left = Counter(dict.fromkeys(providers, _TRIES_PER_PROVIDER))
         troubles: dict[str, str] = {}
-        for round_number in range(_TRIES_PER_PROVIDER):
-            if round_number and left:
-                await asyncio.sleep(
-                    min(0.3 * 2**round_number * random.uniform(0.7, 1.3), max(0, deadline - time.monotonic()))
-                )
+        pause_s = _FIRST_PAUSE_S
+        while left and time.monotonic() < deadline:
+            if troubles:
+                await asyncio.sleep(min(pause_s * random.uniform(0.7, 1.3), max(0.0, deadline - time.monotonic())))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             turn = list(left)
             for position, provider in enumerate(turn):
                 if time.monotonic() >= deadline:
                     break
                 # Without this share a single frozen provider would use up all the time that there is.
-                patience_s = max(0.5, (deadline - time.monotonic()) / max(1, len(turn) - position))
+                patience_s = max(0.5, (deadline - time.monotonic()) / (len(turn) - position))
                 try:
                     data = await self._from(provider, ref, _Patience(deadline, patience_s))
                 except _Failed as error:
                     troubles[provider] = str(error)
-                    if error.final:
-                        left.remove(provider)
+                    left[provider] -= error.costs
+                    if left[provider] <= 0:
+                        del left[provider]
                     continue
                 await asyncio.to_thread(self._store.put, data)
                 self._traffic.blobs_in += 1
@@ -290,7 +292,7 @@ class Fetcher:
         try:
             public_key_of(provider)
         except ValueError:
-            raise _Failed("not a peer id", final=True) from None
+            raise _Failed("not a peer id", costs=_TRIES_PER_PROVIDER) from None
         peer = PeerID.from_base58(provider)
         get = self._unary if ref.size <= UNARY_MAX_BYTES else self._streamed
         try:
@@ -302,7 +304,7 @@ class Fetcher:
         self._traffic.bytes_in += len(data)
         if not ref.matches(data):
             self._refused["wrong blob"] += 1
-            raise _Failed("sent something else", final=True)
+            raise _Failed("sent something else", costs=_TRIES_PER_PROVIDER)
         return data
 
     async def _unary(self, peer: PeerID, ref: BlobRef, patience: "_Patience") -> bytes:
@@ -368,5 +370,7 @@ def _check_status(status: bytes) -> None:
     if status == bytes([_MISSING]):
         raise _Failed("does not have it")
     if status == bytes([_BUSY]):
-        raise _Failed("is busy")
-    raise _Failed("closed the stream" if not status else "answered nonsense", final=bool(status))
+        raise _Failed("is busy", costs=0)
+    raise _Failed(
+        "closed the stream" if not status else "answered nonsense", costs=_TRIES_PER_PROVIDER if status else 1
+    )

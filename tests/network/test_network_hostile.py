@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from conftest import RemotePeer, is_running, until
 from hivemind.dht.routing import DHTID
 from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import PeerID
 from hivemind.proto import dht_pb2
+from network_peers import RemotePeer, is_running, until
 
 from swarm.identity.key import Identity
 from swarm.network import BlobRef, BlobUnavailable, Network, UploadLimits
@@ -57,12 +57,12 @@ def test_a_frozen_provider_costs_its_share_of_the_time_only(local: Local, remote
     frozen.freeze()
     for ref in (small, large):
         started = time.monotonic()
-        assert len(fetcher.fetch(ref, [frozen.peer_id, good.peer_id], 8)) == ref.size
-        assert time.monotonic() - started < 5.5
+        assert len(fetcher.fetch(ref, [frozen.peer_id, good.peer_id], 4)) == ref.size
+        assert time.monotonic() - started < 3.5
         started = time.monotonic()
         with pytest.raises(BlobUnavailable):
-            fetcher.fetch(BlobRef("2" * 64, ref.size), [frozen.peer_id], 2)
-        assert time.monotonic() - started < 3
+            fetcher.fetch(BlobRef("2" * 64, ref.size), [frozen.peer_id], 1)
+        assert time.monotonic() - started < 2
     started = time.monotonic()
     good.announce("slot", b"still heard", 60)
     until(lambda: good.peer_id in fetcher.read("slot", 3), 5)
@@ -93,9 +93,7 @@ def test_a_flooder_is_refused_and_others_are_served(local: Local) -> None:
     limits = UploadLimits(uploads_per_peer=2, requests_per_s=Rate(2, 5))
     server = local(upload_limits=limits)
     flooder, honest = local(bootstrap=server.addresses), local(bootstrap=server.addresses)
-    until(
-        lambda: all(server._members.known(peer.peer_id) or not server.read("x") is None for peer in (flooder, honest))
-    )
+    until(lambda: all(server._members.known(peer.peer_id) for peer in (flooder, honest)))
     wanted = {server.put(os.urandom(100)): [server.peer_id] for _ in range(30)}
     got = flooder.fetch_many(wanted, 3)
     assert 0 < len(got) < 30
@@ -186,7 +184,7 @@ def _serve_unchecked(mallory: Network, bad: list[tuple[bytes, object, bytes, flo
 
     async def put() -> None:
         for key, subkey, raw, expires in bad:
-            if subkey is not None:
+            if isinstance(subkey, str):
                 protocol.storage.store_subkey(DHTID.from_bytes(key), subkey, raw, expires)
 
     mallory._call(put(), 5)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import RemotePeer, is_running, until
+from network_peers import RemotePeer, is_running, until
 
 from swarm.errors import SwarmError
 from swarm.identity.key import load_or_create
@@ -149,3 +149,16 @@ def test_mistakes_are_told_in_one_sentence(local: Local) -> None:
     assert not is_running(daemon)
     with pytest.raises(SwarmError, match="closed"):
         network.read("slot")
+
+
+def test_a_swarm_larger_than_a_routing_table(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.network.dht.BUCKET_SIZE", 3)
+    monkeypatch.setattr("swarm.network.dht.REPLICAS", 3)
+    peers = [local()]
+    for _ in range(7):
+        peers.append(local(bootstrap=peers[-1].addresses))
+    for peer in peers:
+        peer.announce("round/1", peer.peer_id.encode(), 60)
+    everybody = {peer.peer_id for peer in peers}
+    for peer in peers:
+        until(lambda peer=peer: set(peer.read("round/1")) == everybody, 10)
