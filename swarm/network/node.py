@@ -1,0 +1,424 @@
+"""The network of a peer, seen from ordinary code: blocking calls, each with a deadline.
+
+Promise: one thread with one event loop does all the work, so callers need no asyncio; no other peer can make a call
+hang or raise anything but what is declared here; without any other peer everything works, alone; a p2pd that dies is
+started again with the same identity and port; after `close` (or the death of this process) no p2pd is left.
+"""
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+from hivemind.utils.multiaddr import Multiaddr
+
+from swarm.errors import SwarmError
+from swarm.identity.key import Identity
+from swarm.network.addresses import announced_addresses, check_address, worth_telling
+from swarm.network.announcements import Announcement
+from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
+from swarm.network.board import Board
+from swarm.network.daemon import Daemon, kill_now, start_daemon
+from swarm.network.dht import AnnouncementValidator, SwarmNode, SwarmProtocol
+from swarm.network.members import Members
+from swarm.network.transfer import BlobService, Fetcher, Traffic, UploadLimits
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_CONNECT_TIMEOUT_S = 8.0
+_TICK_S = 0.5
+_REFRESH_S = 30.0
+_REMEMBER_S = 5.0
+_REJOIN_S = (1.0, 30.0)
+_MAX_REMEMBERED = 256
+_GRACE_S = 2.0
+_ANNOUNCE_WAIT_S = 2.0
+
+
+class Network:
+    """What a peer says, hears, gives and gets. Make it with `Network.start`."""
+
+    peer_id: str
+    addresses: list[str]
+
+    @classmethod
+    def start(
+        cls,
+        identity: Identity,
+        key_file: Path,
+        swarm_id: str,
+        *,
+        blob_dir: Path,
+        is_member: Callable[[str], bool],
+        bootstrap: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        announce_host: str | None = None,
+        timeout_s: float = 60,
+        upload_limits: UploadLimits | None = None,
+        blob_quota_bytes: int = DEFAULT_QUOTA_BYTES,
+    ) -> "Network":
+        """Start p2pd and join the swarm. Without a reachable bootstrap the peer is alone, which is logged, not raised.
+
+        Raises:
+            SwarmError: an address is malformed, the port is taken, or p2pd does not start within `timeout_s` seconds.
+        """
+        for address in bootstrap:
+            check_address(address)
+        network = cls(identity, key_file, swarm_id, host, announce_host, blob_dir, blob_quota_bytes)
+        limits = upload_limits or UploadLimits()
+        try:
+            network._call(network._start(is_member, list(bootstrap), port, limits, timeout_s), timeout_s + _GRACE_S)
+        except BaseException:
+            network.close()
+            raise
+        return network
+
+    def __init__(
+        self,
+        identity: Identity,
+        key_file: Path,
+        swarm_id: str,
+        host: str,
+        announce_host: str | None,
+        blob_dir: Path,
+        blob_quota_bytes: int,
+    ) -> None:
+        self.peer_id = identity.peer_id
+        self.addresses = []
+        self._identity, self._key_file, self._swarm_id = identity, key_file, swarm_id
+        self._host, self._announce_host, self._port = host, announce_host, 0
+        self._refused: Counter[str] = Counter()
+        self._traffic = Traffic()
+        self._store = BlobStore(blob_dir, blob_quota_bytes)
+        self._bootstrap: list[str] = []
+        self._remembered: dict[str, list[Multiaddr]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._daemon: Daemon | None = None
+        self._closing = False
+        self._close_lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_log_exception)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def announce(self, slot: str, value: bytes, lifetime_s: float) -> Announcement:
+        """Say `value` (up to 1 KB) in `slot` for `lifetime_s` seconds (up to an hour).
+
+        Returns after at most two seconds; it is kept and brought to others as they appear. A second announcement in
+        a slot replaces the first and lives at least as long.
+
+        Raises:
+            ValueError: slot, value or lifetime is out of bounds.
+        """
+        return self._call(self._announce(slot, value, lifetime_s), _ANNOUNCE_WAIT_S + _GRACE_S)
+
+    def read(self, slot: str, timeout_s: float = 10) -> dict[str, Announcement]:
+        """Everything that members have said in `slot` and that has not expired, by peer id, own words included.
+
+        Each entry is verified. What cannot be asked within `timeout_s` seconds is missing, and nothing is raised.
+        """
+        return self._call(self._read(slot, timeout_s), timeout_s + _GRACE_S)
+
+    def put(self, data: bytes) -> BlobRef:
+        """Keep a blob and serve it to others. Raises ValueError above 64 MiB, OSError if the disk refuses."""
+        return self._store.put(data)
+
+    def get(self, ref: BlobRef) -> bytes | None:
+        """The blob if it is held here."""
+        return self._store.get(ref)
+
+    def fetch(self, ref: BlobRef, providers: Sequence[str], timeout_s: float) -> bytes:
+        """The blob, from here or from the first of `providers` (peer ids) that really has it; it is kept and served on.
+
+        Raises:
+            BlobUnavailable: it did not arrive within `timeout_s` seconds.
+        """
+        deadline = time.monotonic() + timeout_s
+        return self._call(self._fetcher.fetch(ref, providers, deadline), timeout_s + _GRACE_S)
+
+    def fetch_many(self, wanted: Mapping[BlobRef, Sequence[str]], timeout_s: float) -> dict[BlobRef, bytes]:
+        """All blobs that arrive within `timeout_s` seconds, several at once; what did not arrive is absent."""
+        deadline = time.monotonic() + timeout_s
+        return self._call(self._fetcher.fetch_many(wanted, deadline), timeout_s + _GRACE_S)
+
+    def connect(self, addresses: Sequence[str], timeout_s: float) -> bool:
+        """Try to reach peers at these multiaddrs; they are also tried again later whenever this peer is alone.
+
+        Returns whether any peer of this swarm is known now. Raises SwarmError for a malformed address.
+        """
+        for address in addresses:
+            check_address(address)
+        return self._call(self._connect(list(addresses), timeout_s), timeout_s + _GRACE_S)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other peer is known at the moment. Everything works alone, and others may come."""
+        return not self._node.peers()
+
+    def peers(self) -> list[str]:
+        """The ids of the peers in the routing table, which in a small swarm is everybody who is alive."""
+        return [str(peer.to_base58()) for peer in self._node.peers()]
+
+    def refused(self) -> dict[str, int]:
+        """How many records, requests and answers were refused since start, by reason."""
+        return dict(self._refused)
+
+    def traffic(self) -> Traffic:
+        """Blob bytes and counts since start."""
+        return replace(self._traffic)
+
+    def close(self, timeout_s: float = 10) -> None:
+        """End p2pd and the thread. May be called twice, and from any thread but the network's own."""
+        with self._close_lock:
+            if self._closing:
+                return
+            self._closing = True
+            atexit.unregister(self.close)
+            try:
+                asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(timeout_s)
+            except concurrent.futures.TimeoutError:
+                _log.warning("the network did not close within %.0f s; killing p2pd", timeout_s)
+            finally:
+                daemon = self._daemon
+                if daemon is not None and daemon._child is not None and daemon._child.returncode is None:
+                    kill_now(daemon.pid)
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(timeout_s)
+                if not self._thread.is_alive():
+                    self._loop.close()
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What follows runs on the loop.
+
+    async def _start(
+        self, is_member: Callable[[str], bool], bootstrap: list[str], port: int, limits: UploadLimits, timeout_s: float
+    ) -> None:
+        started = time.monotonic()
+        self._bootstrap = bootstrap
+        self._members = Members(is_member, self.peer_id)
+        validator = AnnouncementValidator(self._swarm_id, self._refused)
+        self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
+        service_class = BlobService.bound_to(self._protocol_class.namespace)
+        self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)
+        self._fetcher = Fetcher(lambda: self._p2p, service_class, self._store, self._traffic, self._refused)
+        self._port = port
+        await self._start_daemon()
+        self._board = Board(self._identity, self._swarm_id, self._node)
+        if bootstrap:
+            left = timeout_s - (time.monotonic() - started)
+            if not await self._join(self._bootstrap, max(0.0, min(_CONNECT_TIMEOUT_S, left))):
+                _log.warning("none of %d bootstraps answers: alone for now, trying again", len(bootstrap))
+        self._tasks = [
+            asyncio.ensure_future(job()) for job in (self._watch_daemon, self._keep_publishing, self._keep_meeting)
+        ]
+
+    async def _start_daemon(self) -> None:
+        daemon, self._port = await start_daemon(self._key_file, self._host, self._port, self._announce_host)
+        self._daemon = daemon
+        if daemon.peer_id.to_base58() != self.peer_id:
+            raise SwarmError(
+                f"the key file {self._key_file} belongs to another peer than {self.peer_id}; give the right one"
+            )
+        self._p2p: P2P = daemon
+        node = await SwarmNode.start(daemon, self._protocol_class)
+        await self._service.serve_on(daemon)
+        self._node = node
+        suffix = f"/p2p/{self.peer_id}"
+        if self._announce_host:
+            self.addresses = [a + suffix for a in announced_addresses(self._announce_host, self._port)]
+        else:
+            self.addresses = worth_telling([str(a) for a in await daemon.get_visible_maddrs(latest=True)])
+        if not self.addresses:
+            raise SwarmError(f"the libp2p daemon cannot listen on {self._host} port {self._port}; choose another port")
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_members"):
+            self._members.close()
+        if self._daemon is not None:
+            await self._daemon.shutdown()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=1.0) if others else None
+
+    async def _announce(self, slot: str, value: bytes, lifetime_s: float) -> Announcement:
+        sending = asyncio.ensure_future(self._board.announce(slot, value, lifetime_s))
+        await asyncio.wait([sending], timeout=_ANNOUNCE_WAIT_S)
+        if sending.done():
+            return sending.result()
+        sending.add_done_callback(_log_failure)
+        return self._board.latest(slot)
+
+    async def _read(self, slot: str, timeout_s: float) -> dict[str, Announcement]:
+        deadline = time.monotonic() + timeout_s
+        found: dict[str, Announcement] = {}
+        await self._node.collect(self._board.keys(slot), found, timeout_s)
+        members = await self._members.those_of(found, max(0.2, deadline - time.monotonic()))
+        if len(members) < len(found):
+            self._refused["not a member"] += len(found) - len(members)
+        now = time.time()
+        return {peer: said for peer, said in found.items() if peer in members and said.expires > now}
+
+    async def _connect(self, addresses: list[str], timeout_s: float) -> bool:
+        self._bootstrap = list(dict.fromkeys([*addresses, *self._bootstrap]))[:_MAX_REMEMBERED]
+        reached = await self._join(addresses, timeout_s)
+        if reached:
+            await asyncio.wait([asyncio.ensure_future(self._board.publish())], timeout=_GRACE_S / 2)
+        return reached or bool(self._node.peers())
+
+    async def _join(self, addresses: Sequence[str], timeout_s: float) -> bool:
+        """Meet the peers at `addresses`, and through them their neighbours."""
+        ways: dict[PeerID, list[Multiaddr]] = {}
+        for address in addresses:
+            peer, way = check_address(address)
+            if peer.to_base58() != self.peer_id:
+                ways.setdefault(peer, []).append(way)
+        return await self._meet(ways, timeout_s)
+
+    async def _meet(self, ways: Mapping[PeerID, Sequence[Multiaddr]], timeout_s: float) -> bool:
+        if not ways:
+            return False
+        calls = [asyncio.ensure_future(self._greet(peer, addresses)) for peer, addresses in ways.items()]
+        deadline = time.monotonic() + timeout_s
+        pending: set[asyncio.Future[bool]] = set(calls)
+        while pending and not any(call.done() and call.result() for call in calls):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            _, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if pending:  # one answered: give the others a moment, then go on without them
+            _, pending = await asyncio.wait(pending, timeout=min(1.0, max(0.0, deadline - time.monotonic())))
+        for call in pending:
+            call.cancel()
+        if not any(call.done() and not call.cancelled() and call.result() for call in calls):
+            return False
+        looking = asyncio.ensure_future(self._node.find_nearest_nodes([self._node.node_id]))
+        looking.add_done_callback(_log_failure)
+        await asyncio.wait([looking], timeout=max(0.0, deadline - time.monotonic()))
+        return True
+
+    async def _greet(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> bool:
+        try:
+            if addresses:
+                await asyncio.wait_for(self._p2p._client.connect(peer, addresses), _CONNECT_TIMEOUT_S)
+            return await self._node.protocol.call_ping(peer) is not None
+        except (P2PDaemonError, OSError, EOFError, TimeoutError) as error:
+            _log.debug("cannot reach %s: %s", peer, error)
+            return False
+
+    async def _watch_daemon(self) -> None:
+        while True:
+            daemon = self._daemon
+            assert daemon is not None
+            await daemon.wait()
+            _log.warning("the libp2p daemon ended by itself; starting it again")
+            held = self._node.protocol.storage
+            await daemon.shutdown()
+            pause_s = 0.2
+            while True:
+                try:
+                    await self._start_daemon()
+                    break
+                except Exception as error:  # noqa: BLE001 - whatever it is, a peer without network must try again
+                    _log.warning("the libp2p daemon does not come back, trying again: %r", error)
+                    await (self._daemon or daemon).shutdown()  # a half-started one would hold the port
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(10.0, pause_s * 2)
+            self._node.protocol.storage = held
+            self._board.adopt(self._node)
+            await self._meet_again()
+
+    async def _keep_publishing(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                await self._board.publish()
+                self._node.protocol.forget_expired()
+            except (P2PDaemonError, OSError, EOFError) as error:
+                _log.debug("publishing failed: %r", error)
+            except Exception:  # noqa: BLE001 - one odd tick must not end them all; it is logged as the bug it is
+                _log.exception("publishing failed, and goes on")
+
+    async def _keep_meeting(self) -> None:
+        pause_s = _REJOIN_S[0]
+        refreshed = time.monotonic()
+        while True:
+            await asyncio.sleep(pause_s if not self._node.peers() else _REMEMBER_S)
+            try:
+                if not self._node.peers():
+                    await self._meet_again()
+                    pause_s = min(_REJOIN_S[1], pause_s * 2)
+                    continue
+                pause_s = _REJOIN_S[0]
+                await self._remember_peers()
+                if time.monotonic() - refreshed > _REFRESH_S:
+                    refreshed = time.monotonic()
+                    await self._node.find_nearest_nodes([self._node.node_id])
+            except (P2PDaemonError, OSError, EOFError, TimeoutError) as error:
+                _log.debug("meeting peers failed: %r", error)
+            except Exception:  # noqa: BLE001 - one odd tick must not end them all; it is logged as the bug it is
+                _log.exception("meeting peers failed, and goes on")
+
+    async def _meet_again(self) -> None:
+        if await self._join(self._bootstrap, _CONNECT_TIMEOUT_S):
+            return
+        ways = {PeerID.from_base58(peer): way for peer, way in self._remembered.items()}
+        await self._meet(ways, _CONNECT_TIMEOUT_S)
+
+    async def _remember_peers(self) -> None:
+        """Note the addresses of connected peers, and greet those that are connected and not in the routing table."""
+        connected = await asyncio.wait_for(self._p2p.list_peers(), _CONNECT_TIMEOUT_S)
+        known = set(self._node.peers())
+        for info in connected:
+            if info.peer_id in known:
+                self._remembered.pop(info.peer_id.to_base58(), None)
+                self._remembered[info.peer_id.to_base58()] = list(info.addrs)
+        while len(self._remembered) > _MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        strangers = [info.peer_id for info in connected if info.peer_id not in known][:8]
+        await asyncio.gather(*(self._greet(peer, ()) for peer in strangers))
+
+    def _call(self, job: Coroutine[Any, Any, _Result], timeout_s: float) -> _Result:
+        if self._closing:
+            job.close()
+            raise SwarmError("the network of this peer is closed; start it again")
+        future = asyncio.run_coroutine_threadsafe(job, self._loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            raise SwarmError(
+                f"the network did not answer within {timeout_s:.0f} s; this machine may be overloaded, try again"
+            ) from None
+        except concurrent.futures.CancelledError:
+            raise SwarmError("the network of this peer was closed during a call; start it again") from None
+        finally:
+            future.cancel()
+
+
+def _log_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    _log.debug("in the background: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+def _log_failure(task: "asyncio.Future[Any]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.debug("in the background: %r", task.exception())

@@ -1,0 +1,54 @@
+"""A peer in a process of its own, steered by JSON lines. Run by the tests, which kill, freeze and interrupt it."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from swarm.identity.key import load_or_create
+from swarm.network import BlobRef, Network, UploadLimits
+from swarm.network.limits import Rate
+
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, lambda *_: None)
+    home = Path(settings["home"])
+    limits = UploadLimits()
+    if settings.get("bytes_per_s"):
+        limits = UploadLimits(bytes_per_s=Rate(settings["bytes_per_s"], settings["bytes_per_s"]))
+    network = Network.start(
+        load_or_create(home / "key"),
+        home / "key",
+        settings["swarm_id"],
+        blob_dir=home / "blobs",
+        is_member=lambda _: True,
+        bootstrap=settings["bootstrap"],
+        upload_limits=limits,
+    )
+    commands = {
+        "announce": lambda slot, value: network.announce(slot, value.encode(), 600).expires,
+        "read": lambda slot: {peer: said.value.decode() for peer, said in network.read(slot).items()},
+        "put_random": lambda size: vars(network.put(os.urandom(size))),
+        "put_hex": lambda data: vars(network.put(bytes.fromhex(data))),
+        "fetch": lambda sha256, size, providers: len(network.fetch(BlobRef(sha256, size), providers, 20)),
+        "bytes_out": lambda: network.traffic().bytes_out,
+        "close": lambda: network.close(),
+    }
+    say({"peer_id": network.peer_id, "addresses": network.addresses, "daemon": network._daemon.pid})
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        say(commands[name](*arguments))
+
+
+def say(answer: object) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
