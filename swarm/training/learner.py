@@ -1,0 +1,241 @@
+"""One peer's model: it answers, judges and learns. The facade of this room; others need no more than this file."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from swarm.errors import SwarmError
+from swarm.recipe.schema import Grpo, StageSettings
+from swarm.recipe.schema import Model as ModelSettings
+from swarm.training import checkpoint, memory, text
+from swarm.training.grpo import TrainingGroup, Updater, UpdateReport
+from swarm.training.model import Loaded, fingerprint_of, load
+from swarm.training.sampler import Drawn, draw
+from swarm.training.scorer import Tokens, sum_logprobs
+
+__all__ = ["Completion", "Counters", "Learner", "TrainingGroup", "UpdateReport"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    tokens: Tokens
+    """As sampled, the end token included when finished."""
+    logprobs: tuple[float, ...]
+    """Behaviour log-probabilities: natural logarithm, fp32, the temperature applied as in the update."""
+    finished: bool
+    """Ended by itself, not by `max_new_tokens`."""
+    text: str
+
+
+@dataclass
+class Counters:
+    """What this learner did since it was loaded."""
+
+    generated_tokens: int = 0
+    generation_seconds: float = 0.0
+    scored_tokens: int = 0
+    scoring_seconds: float = 0.0
+    trained_tokens: int = 0
+    update_seconds: float = 0.0
+
+    @property
+    def generated_tokens_per_second(self) -> float:
+        return self.generated_tokens / self.generation_seconds if self.generation_seconds else 0.0
+
+
+class Learner:
+    """Not safe for use by several threads at once."""
+
+    def __init__(self, loaded: Loaded, name: str, grpo: Grpo, *, seed: int) -> None:
+        self.name = name
+        self.device_name = loaded.device.name
+        self.tokenizer_fingerprint = loaded.tokenizer_fingerprint
+        """SHA-256 (hex); two peers with the same one mean the same by a token id."""
+        self.counters = Counters()
+        self._loaded = loaded
+        self._shape = memory.Shape.of(loaded.model.config)
+        self._updater = Updater(loaded, grpo, seed=seed)
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        model: ModelSettings,
+        grpo: Grpo,
+        *,
+        seed: int,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> "Learner":
+        """The model in `directory` (see `swarm.training.obtain`), ready to sample and to train.
+
+        Raises:
+            SwarmError: the directory holds no model that loads, or the device does not exist.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return cls(load(directory, model, seed=seed, device=device), model.id, grpo, seed=seed)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over tokenizer, starting weights and present trainable weights; computed once per update."""
+        if self._fingerprint is None:
+            present = fingerprint_of(self._loaded.trainable.items())
+            whole = f"{self.tokenizer_fingerprint} {self._loaded.base_fingerprint} {present}"
+            self._fingerprint = sha256(whole.encode()).hexdigest()
+        return self._fingerprint
+
+    @property
+    def updates(self) -> int:
+        """Steps made, those before a restored checkpoint included."""
+        return self._updater.updates
+
+    def encode(self, prompt: str, *, chat: bool, system: str) -> Tokens:
+        """Token ids of a prompt: in the chat template up to the model's turn, or, without `chat`, system and prompt as
+        plain text. Special tokens that stand in the texts stay text.
+
+        Raises:
+            SwarmError: `chat` with a model that has no chat template, or nothing to encode.
+        """
+        if chat:
+            return text.encode_chat(self._loaded.tokenizer, prompt, system)
+        tokenizer = self._loaded.tokenizer
+        ids = text.begins_with(tokenizer) + text.encode_plain(tokenizer, f"{system}\n{prompt}" if system else prompt)
+        if not ids:
+            raise SwarmError("an empty prompt has no tokens; write something into the recipe's prompt")
+        return ids
+
+    def encode_pair(self, before: str, after: str) -> tuple[Tokens, Tokens]:
+        """Plain texts as one tokenization parted where `after` begins, for `log_likelihood`."""
+        return text.encode_pair(self._loaded.tokenizer, before, after)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return text.decode(self._loaded.tokenizer, tokens)
+
+    def generate(self, prompts: Sequence[Tokens], settings: StageSettings, *, seed: int) -> list[list[Completion]]:
+        """`settings.samples` completions per prompt, in the order of the prompts.
+
+        Raises:
+            SwarmError: memory is short of even one row.
+        """
+        drawn = self._draw(prompts, settings.samples, settings.max_new_tokens, settings.temperature, seed)
+        return [
+            [Completion(one.tokens, one.logprobs, one.finished, self.decode(one.tokens)) for one in of_prompt]
+            for of_prompt in drawn
+        ]
+
+    def greedy(self, prompts: Sequence[Tokens], max_new_tokens: int) -> list[str]:
+        """The likeliest token after token: one text per prompt."""
+        return [self.decode(one.tokens) for [one] in self._draw(prompts, 1, max_new_tokens, None, 0)]
+
+    def log_likelihood(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
+        """Sum of log p(continuation | prefix) in nats, at temperature 1, per (prefix, continuation).
+
+        An empty prefix becomes BOS where the tokenizer itself begins texts with it; else the continuation is scored
+        from its second token.
+
+        Raises:
+            SwarmError: memory is short of even one row.
+        """
+        if not pairs:
+            return []
+        started = time.perf_counter()
+        bos = text.begins_with(self._loaded.tokenizer)
+        whole = [(prefix or bos or after[:1], after if prefix or bos else after[1:]) for prefix, after in pairs]
+        tokens = max(len(prefix) for prefix, _ in whole) + max(len(after) for _, after in whole)
+        scored = max(len(after) for _, after in whole)
+        rows = memory.scoring_rows(self._shape, tokens, scored, self._free())
+        while True:
+            sums = self._sum_logprobs(whole, min(rows, len(whole)))
+            if sums is not None:
+                break
+            if rows == 1:
+                raise SwarmError(f"not enough memory to score a text of {tokens} tokens; use a smaller model")
+            rows = min(rows, len(whole)) // 2 or 1
+            memory.release(self._loaded.device.place)
+        self.counters.scored_tokens += sum(len(after) for _, after in whole)
+        self.counters.scoring_seconds += time.perf_counter() - started
+        return sums
+
+    def update(self, groups: Sequence[TrainingGroup]) -> UpdateReport:
+        """One GRPO step on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
+        report = self._updater.update(groups)
+        self._fingerprint = None
+        self.counters.trained_tokens += report.tokens
+        self.counters.update_seconds += report.seconds
+        return report
+
+    def save(self, directory: Path) -> None:
+        """Weights (with LoRA: the adapter), optimiser and counters, atomically; what was saved there before goes.
+
+        Raises:
+            SwarmError: the directory cannot be written.
+        """
+        state = {
+            "model": self.name,
+            "base": self._loaded.base_fingerprint,
+            "tokenizer": self.tokenizer_fingerprint,
+            "updates": self._updater.updates,
+            "micro_batch": self._updater.micro_batch,
+        }
+        checkpoint.write(directory, self._loaded.trainable, self._updater.optimizer, state)
+
+    def restore(self, directory: Path) -> None:
+        """Continue from `save`: the next losses are the ones that would have come.
+
+        Raises:
+            SwarmError: there is no checkpoint, it is damaged, or it belongs to another model; nothing has changed.
+        """
+        state = checkpoint.read_state(directory)
+        if (state.get("base"), state.get("tokenizer")) != (self._loaded.base_fingerprint, self.tokenizer_fingerprint):
+            raise SwarmError(
+                f"the checkpoint in {directory} continues another model ({state.get('model')}) than {self.name}; "
+                "remove it to start afresh"
+            )
+        checkpoint.read_tensors(directory, self._loaded.trainable, self._updater.optimizer)
+        self._updater.updates = int(state["updates"])
+        self._updater.micro_batch = int(state["micro_batch"])
+        self._fingerprint = None
+
+    def _draw(
+        self, prompts: Sequence[Tokens], samples: int, max_new_tokens: int, temperature: float | None, seed: int
+    ) -> list[list[Drawn]]:
+        if not prompts:
+            return []
+        started = time.perf_counter()
+        tokens = max(len(prompt) for prompt in prompts) + max_new_tokens
+        try:
+            drawn = draw(
+                self._loaded.model,
+                self._loaded.device,
+                prompts,
+                samples=samples,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                end_ids=self._loaded.end_ids,
+                pad=self._loaded.pad,
+                rows=memory.sampling_rows(self._shape, tokens, self._free()),
+            )
+        except MemoryError as error:
+            raise SwarmError(f"not enough memory to sample: {error}; use a smaller model or shorter prompts") from error
+        self.counters.generated_tokens += sum(len(one.tokens) for of_prompt in drawn for one in of_prompt)
+        self.counters.generation_seconds += time.perf_counter() - started
+        return drawn
+
+    def _sum_logprobs(self, pairs: Sequence[tuple[Tokens, Tokens]], rows: int) -> list[float] | None:
+        """None when memory ran out."""
+        try:
+            return sum_logprobs(self._loaded.model, self._loaded.device, pairs, self._loaded.pad, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            return None
+
+    def _free(self) -> int:
+        return memory.free_bytes(self._loaded.device.place)
