@@ -91,6 +91,11 @@ class Learner:
         return self._fingerprint
 
     @property
+    def vocabulary_size(self) -> int:
+        """Token ids are below this."""
+        return int(self._loaded.model.get_input_embeddings().weight.shape[0])
+
+    @property
     def updates(self) -> int:
         """Steps made, those before a restored checkpoint included."""
         return self._updater.updates
