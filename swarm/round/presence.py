@@ -12,6 +12,7 @@ from swarm.round.records import LiveNote, RecordRefused, note_bytes, read_note
 logger = logging.getLogger(__name__)
 
 BEAT_S = 4.0
+FRESH_S = 0.5
 LIFETIME_S = 20.0
 """A peer that was silent for this long is not waited for."""
 SLOT = "live"
@@ -31,6 +32,7 @@ class Presence:
         self._note = note
         self._live: dict[str, LiveNote] = {}
         self._foreign: set[str] = set()
+        self._looked = 0.0
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -52,6 +54,12 @@ class Presence:
         with self._lock:
             self._note = self._note.model_copy(update={**update, "leaving": leaving})
         self._beat()
+
+    def fresh(self) -> dict[str, LiveNote]:
+        """The live peers as of less than a second ago."""
+        if time.monotonic() - self._looked > FRESH_S:
+            self._look()
+        return self.live()
 
     def refresh(self) -> dict[str, LiveNote]:
         """Read the heartbeats now."""
@@ -79,6 +87,7 @@ class Presence:
                 logger.warning("the heartbeat was not sent, the next one follows in %.0f s: %r", BEAT_S, error)
 
     def _look(self) -> None:
+        self._looked = time.monotonic()
         try:
             announcements = self._network.read(SLOT)
         except (TimeoutError, OSError, RuntimeError) as error:

@@ -41,7 +41,9 @@ class Schedule:
         deadline = time.monotonic() + GATHER_S
         while (here := 1 + len(self._presence.refresh())) < count and time.monotonic() < deadline:
             self._emit("gathering", here=here, of=count)
-            self._pause(1.0)
+            self._pause(POLL_S)
+        if count > 1:
+            self._partners = set(self._presence.live())
 
     def first(self, last: int) -> int:
         """The round to begin with, after `last`: the one that the others are in if answers can still be in time."""
@@ -70,7 +72,7 @@ class Schedule:
             Stopped: asked to stop, while waiting for them.
         """
         self.check_stop()
-        live = self._presence.live()
+        live = self._presence.fresh()
         playing = {peer for peer, note in live.items() if note.round == self._number}
         return {self._me} | self._patience.worth_waiting(playing | (self._partners & set(live)), self._ordinal)
 
@@ -101,8 +103,10 @@ class Schedule:
     def _next(self, current: int, finished_at: float | None) -> int:
         """The next round, at its start; `finished_at` is None for a newcomer that has only watched `current`."""
         while True:
-            live = self._presence.refresh()
-            expected = self._partners & set(live)
+            live = self._presence.fresh()
+            playing = {peer: note.round for peer, note in live.items()}
+            here = self._partners | {peer for peer, number in playing.items() if number == current}
+            expected = self._patience.worth_waiting(here & set(live), self._ordinal)
             finished = self._exchange.done(current)
             if finished_at is not None or not expected:
                 expected |= {self._me}
@@ -113,7 +117,7 @@ class Schedule:
                 me=self._me,
                 expected=expected,
                 finished=finished,
-                playing={peer: note.round for peer, note in live.items()},
+                playing=playing,
                 now=time.time(),
             )
             if number is not None:
