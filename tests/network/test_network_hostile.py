@@ -15,7 +15,7 @@ import pytest
 from hivemind.dht.routing import DHTID
 from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import PeerID
-from hivemind.proto import dht_pb2
+from hivemind.proto import dht_pb2, runtime_pb2
 from network_peers import RemotePeer, is_running, until
 
 from swarm.identity.key import Identity
@@ -33,7 +33,7 @@ def test_a_provider_dies_in_the_middle_and_the_next_one_serves(local: Local, rem
     dying = remote(fetcher.addresses, bytes_per_s=1_500_000).ready()
     good = local(bootstrap=fetcher.addresses)
     ref = BlobRef(**dying.call("put_random", 5_000_000))
-    blob = (Path(dying.process.args[2].split('"home": "')[1].split('"')[0]) / "blobs" / ref.sha256).read_bytes()
+    blob = (dying.home / "blobs" / ref.sha256).read_bytes()
     good.put(blob)
     killer = asyncio.run_coroutine_threadsafe(_kill_when_half_way(fetcher, dying), fetcher._loop)
     assert fetcher.fetch(ref, [dying.peer_id, good.peer_id], 30) == blob
@@ -116,8 +116,6 @@ def test_malformed_blob_requests_are_refused(local: Local) -> None:
         return answer
 
     async def send_unary(raw: bytes) -> bytes:
-        from hivemind.proto import runtime_pb2
-
         stub = type(hostile._service).get_stub(hostile._p2p, peer)
         return bytes((await stub.rpc_small(runtime_pb2.ExpertInfo(serialized_info=raw), timeout=5)).serialized_info)
 
