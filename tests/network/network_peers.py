@@ -37,6 +37,7 @@ class RemotePeer:
     """A peer in another process."""
 
     def __init__(self, home: Path, bootstrap: list[str], **settings: Any) -> None:
+        self.home = home
         home.mkdir(parents=True, exist_ok=True)
         arguments = {"home": str(home), "bootstrap": bootstrap, "swarm_id": "test swarm", **settings}
         self.process = subprocess.Popen(
