@@ -19,7 +19,10 @@ from swarm.lifetime import end_with_parent
 from swarm.recipe import catalogue
 from swarm.recipe.schema import Recipe
 
-STOP_S = 15.0
+PATIENCE_S = 25.0
+"""Seconds after the first Ctrl-C until everything ends, finished or not."""
+ORPHAN_S = 4.0
+"""The same for a peer whose parent is gone."""
 HOMES = Path("~/.swarm")
 
 EXAMPLES = """\
@@ -86,10 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, sink: Sink) -> int:
+    # Libraries draw bars of their own over the display otherwise; they read these when they are imported.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     stop = threading.Event()
     _stop_on_signals(stop)
     if options.supervised:
-        end_with_parent(stop.set)
+        end_with_parent(lambda: _leave_after(ORPHAN_S, stop))
     invite = _decode(options.invite) if options.invite else None
     recipe = _recipe(options)
     _check_summary(options.summary)
@@ -198,18 +204,19 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
-    _leave_soon_after(stop)
-
-
-def _leave_soon_after(stop: threading.Event) -> None:
-    """A peer that is deep in arithmetic when it is stopped does not keep its person waiting: the journal is safe."""
 
     def watch() -> None:
         stop.wait()
-        time.sleep(STOP_S + 15)
-        os._exit(1)
+        _leave_after(PATIENCE_S, stop)
 
     threading.Thread(target=watch, name="leave", daemon=True).start()
+
+
+def _leave_after(seconds: float, stop: threading.Event) -> None:
+    """Ask for an end in good order, and end anyway after a while, however deep in arithmetic: the journal is safe."""
+    stop.set()
+    time.sleep(seconds)
+    os._exit(1)
 
 
 def _log_to(home: Path) -> None:
@@ -222,6 +229,7 @@ def _log_to(home: Path) -> None:
         raise SwarmError(f"the home {folder} cannot be used: {error.strerror}; name another with --home") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
     for noisy in ("urllib3", "httpx", "transformers", "datasets", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

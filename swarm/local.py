@@ -16,11 +16,13 @@ from typing import Any
 from swarm.chain.launch import RunningNode, start_node
 from swarm.errors import SwarmError
 from swarm.events import Emitter, Event, Sink
-from swarm.join import HOMES, STOP_S
+from swarm.join import HOMES
 from swarm.recipe.schema import Recipe
 from swarm.round.summary import summarise_swarm
 from swarm.training.obtain import obtain
 
+STOP_S = 12.0
+"""Seconds that a peer has to leave in good order."""
 INVITE_S = 300.0
 """The first peer has this long to load its model and found the swarm."""
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_peers import RemotePeer
 
 from swarm.identity.key import load_or_create
 from swarm.network import Network
+from tests.network.network_peers import RemotePeer
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from network_peers import RemotePeer, is_running, until
 
 from swarm.errors import SwarmError
 from swarm.identity.key import load_or_create
 from swarm.network import BlobRef, BlobUnavailable, Network
 from swarm.network.daemon import free_port
+from tests.network.network_peers import RemotePeer, is_running, until
 
 Local = Callable[..., Network]
 Remote = Callable[..., RemotePeer]

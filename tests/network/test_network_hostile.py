@@ -16,13 +16,13 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import PeerID
 from hivemind.proto import dht_pb2, runtime_pb2
-from network_peers import RemotePeer, is_running, until
 
 from swarm.identity.key import Identity
 from swarm.network import BlobRef, BlobUnavailable, Network, UploadLimits
 from swarm.network.announcements import Announcement, encode_record, make, record_key, shard_of
 from swarm.network.daemon import _LAUNCHER
 from swarm.network.limits import Rate
+from tests.network.network_peers import RemotePeer, is_running, until
 
 Local = Callable[..., Network]
 Remote = Callable[..., RemotePeer]

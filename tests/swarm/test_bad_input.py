@@ -1,0 +1,113 @@
+"""Each mistake gets one clear sentence, an exit status of 2, and no traceback."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swarm.network.invite import Invite
+from tests.swarm.processes import ROOT, PeerProcess
+
+
+def say(*arguments, status=2, timeout_s=90):
+    """What the command line says about a mistake: one line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "swarm.join", "--plain", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("swarm: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def founder(tmp_path_factory):
+    home = tmp_path_factory.mktemp("founder") / "home"
+    with PeerProcess("--recipe", "tiny", "--home", home) as peer:
+        peer.wait_for("invite", 120)
+        yield peer, home
+
+
+def test_wrong_recipe(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((ROOT / "recipes" / "tiny.yaml").read_text().replace("samples: 8", "sampels: 8", 1))
+    said = say("--recipe", recipe)
+    assert f"{recipe}, line " in said and "did you mean 'samples'" in said
+    assert "did you mean 'tiny'" in say("--recipe", "tinny")
+
+
+def test_unknown_model(tmp_path):
+    assert "no/such-model" in say("--recipe", "tiny", "--model", "no/such-model", "--home", tmp_path / "a")
+    assert "neither a directory" in say("--recipe", "tiny", "--model", "nonsense", "--home", tmp_path / "b")
+
+
+def test_an_invite_that_is_cut_short(founder):
+    invite = founder[0].wait_for("invite", 1)["invite"]
+    assert "ask for the whole invite" in say(invite[:-9])
+    assert "does not begin with swarm:" in say("hello")
+
+
+def test_an_invite_for_another_recipe(founder, tmp_path):
+    invite = founder[0].wait_for("invite", 1)["invite"]
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((ROOT / "recipes" / "tiny.yaml").read_text().replace("samples: 8", "samples: 4", 1))
+    said = say(invite, "--recipe", recipe, "--home", tmp_path / "home")
+    assert "another recipe" in said and "join without --recipe" in said
+
+
+def test_a_home_in_use(founder):
+    assert "in use by another peer" in say("--recipe", "tiny", "--home", founder[1])
+
+
+def test_a_home_of_another_swarm(founder, tmp_path):
+    invite = founder[0].wait_for("invite", 1)["invite"]
+    home = tmp_path / "home"
+    with PeerProcess("--recipe", "tiny", "--home", home, "--rounds", 1) as other:
+        assert other.finish(120) == 0
+    assert "belongs to the swarm" in say(invite, "--home", home)
+
+
+def test_a_dead_rpc(founder, tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    assert url.removeprefix("http://") in say("--recipe", "tiny", "--rpc", url, "--home", tmp_path / "a")
+    invite = Invite.decode(founder[0].wait_for("invite", 1)["invite"])
+    dead = Invite(url, invite.chain_id, invite.contract, invite.bootstrap).encode()
+    assert url.removeprefix("http://") in say(dead, "--home", tmp_path / "b")
+
+
+def test_a_port_in_use(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for flag in ("--port", "--chain-port"):
+            assert str(port) in say("--recipe", "tiny", flag, port, "--home", tmp_path / flag)
+
+
+def test_no_disk_space(tmp_path, monkeypatch):
+    from swarm.errors import SwarmError
+    from swarm.round import home
+
+    monkeypatch.setattr(home, "MIN_FREE_BYTES", 2**70)
+    with pytest.raises(SwarmError, match="name a folder on another disk"):
+        home.Home(tmp_path / "home")
+
+
+def test_a_summary_that_cannot_be_written(tmp_path):
+    assert "cannot be written" in say("--recipe", "tiny", "--summary", tmp_path / "no" / "such" / "file.json")
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert "cannot be used" in say("--recipe", "tiny", "--home", Path(blocked) / "home")
