@@ -24,6 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 from swarm.recipe.schema import Grpo
 from swarm.training import memory
 from swarm.training.model import Loaded
+from swarm.training.quiet import quiet
 from swarm.training.scorer import Batch, Tokens, completion_logprobs, pack
 
 RATIO_CAP = 10.0
@@ -337,7 +338,7 @@ def _adamw(loaded: Loaded, settings: Grpo) -> torch.optim.AdamW:
 
 
 def _build_trainer(loaded: Loaded, settings: Grpo, optimizer: torch.optim.Optimizer, seed: int) -> _Trainer:
-    with tempfile.TemporaryDirectory() as unused, torch.random.fork_rng(devices=[]):
+    with quiet(), tempfile.TemporaryDirectory() as unused, torch.random.fork_rng(devices=[]):
         arguments = GRPOConfig(
             output_dir=unused,
             report_to="none",

@@ -19,6 +19,7 @@ from swarm.errors import SwarmError
 from swarm.recipe.schema import Lora
 from swarm.recipe.schema import Model as ModelSettings
 from swarm.training.device import Device, choose
+from swarm.training.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ def load(directory: Path, settings: ModelSettings, *, seed: int, device: str | N
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            directory,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
+        with quiet():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                directory,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise SwarmError(f"the model in {directory} does not load: {_first_line(error)}") from error
     if tokenizer.eos_token_id is None:

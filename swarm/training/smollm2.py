@@ -84,16 +84,19 @@ def convert(gguf: Path, directory: Path) -> None:
     """Write the GGUF's model as fp32 safetensors, and its tokenizer, into `directory`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),  # without it the weights stay packed and cannot be saved
-        local_files_only=True,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-    model.save_pretrained(directory, safe_serialization=True)
-    tokenizer.save_pretrained(directory)
+    from swarm.training.quiet import quiet
+
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),  # without it the weights stay packed and cannot be saved
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+        model.save_pretrained(directory, safe_serialization=True)
+        tokenizer.save_pretrained(directory)
 
 
 def _check(file: IO[bytes], expected: str, what: str) -> None:

@@ -1,0 +1,98 @@
+"""Sampler, scorer, TRL and a textbook log-softmax agree on every log-probability."""
+
+import pytest
+import torch
+from training_helpers import WORDS, experience, prompts
+from trl import GRPOTrainer
+
+from swarm.recipe.schema import StageSettings
+from swarm.training.sampler import draw
+from swarm.training.scorer import completion_logprobs, pack
+
+
+def reference(learner, prompt, tokens, temperature=1.0):
+    """One row alone, unpadded, without a cache: log-probabilities of `tokens` after `prompt`."""
+    with torch.no_grad():
+        logits = learner._loaded.model(input_ids=torch.tensor([prompt + tokens])).logits[0]
+    logprobs = torch.log_softmax(logits.double() / temperature, dim=-1)
+    return [logprobs[len(prompt) - 1 + place, token].item() for place, token in enumerate(tokens)]
+
+
+def test_scored_logprobs_equal_the_textbook_and_trl(load):
+    learner = load()
+    groups = experience(learner)
+    rows = [(group.prompt, tokens) for group in groups for tokens, _ in group.completions]
+    batch = pack(
+        [prompt for prompt, _ in rows], [tokens for _, tokens in rows], learner._loaded.pad, torch.device("cpu")
+    )
+    width = batch.completion_ids.shape[1]
+    model, device = learner._loaded.model, learner._loaded.device
+    with torch.no_grad():
+        ours = completion_logprobs(model, device, batch.input_ids, batch.attention_mask, width)
+        theirs, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+            learner._updater._trainer, model, batch.input_ids, batch.attention_mask, width
+        )
+    mask = batch.completion_mask.bool()
+    assert torch.allclose(ours[mask], theirs[mask], atol=1e-5)
+    for index, (prompt, tokens) in enumerate(rows):
+        assert ours[index, : len(tokens)].tolist() == pytest.approx(reference(learner, prompt, tokens), abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_behaviour_logprobs_are_those_of_the_sampled_tokens_end_token_included(load, temperature):
+    learner = load()
+    drawn = learner.generate(
+        prompts(learner), StageSettings(samples=6, max_new_tokens=4, temperature=temperature), seed=3
+    )
+    finished = 0
+    for prompt, row in zip(prompts(learner), drawn, strict=True):
+        for one in row:
+            assert one.logprobs == pytest.approx(reference(learner, prompt, one.tokens, temperature), abs=1e-5)
+            assert one.finished == (one.tokens[-1] in learner._loaded.end_ids)
+            assert one.finished or len(one.tokens) == 4
+            finished += one.finished
+    assert 0 < finished < 48
+
+
+def test_padding_and_batch_size_do_not_change_what_is_sampled(load):
+    learner = load()
+    mixed = [
+        learner.encode(text, chat=False, system="") for text in ("sun>", "moon=nom:no noom no mnoo>", "tree=eert?")
+    ]
+    options = dict(samples=5, max_new_tokens=10, temperature=1.0, seed=1, pad=learner._loaded.pad)
+    options["end_ids"] = learner._loaded.end_ids
+    together = draw(learner._loaded.model, learner._loaded.device, mixed, rows=100, **options)
+    few = draw(learner._loaded.model, learner._loaded.device, mixed, rows=2, **options)
+    for row_together, row_few in zip(together, few, strict=True):
+        for one, other in zip(row_together, row_few, strict=True):
+            assert one.tokens == other.tokens
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+def test_sampling_follows_the_models_distribution(load):
+    learner = load()
+    [prompt] = prompts(learner, ("sun",))
+    [row] = learner.generate([prompt], StageSettings(samples=256, max_new_tokens=1), seed=0)
+    with torch.no_grad():
+        expected = torch.softmax(learner._loaded.model(input_ids=torch.tensor([prompt])).logits[0, -1], dim=-1)
+    seen = torch.bincount(torch.tensor([one.tokens[0] for one in row]), minlength=len(expected)) / len(row)
+    assert (seen - expected).abs().max() < 0.1
+
+
+def test_greedy_equals_transformers_generate(load):
+    learner = load()
+    texts = learner.greedy(prompts(learner), 8)
+    for word, prompt, text in zip(WORDS, prompts(learner), texts, strict=True):
+        ids = learner._loaded.model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=8)
+        assert text == learner.decode(ids[0, len(prompt) :].tolist()), word
+
+
+def test_log_likelihood_sums_the_continuation(load):
+    learner = load()
+    pairs = [learner.encode_pair(f"{word}>", word[::-1]) for word in WORDS]
+    for (prefix, after), value in zip(pairs, learner.log_likelihood(pairs), strict=True):
+        assert value == pytest.approx(sum(reference(learner, prefix, after)), abs=1e-4)
+    [(prefix, after)] = pairs[:1]
+    without_prefix, empty = learner.log_likelihood([((), prefix + after), (prefix, ())])
+    assert without_prefix == pytest.approx(sum(reference(learner, prefix[:1], prefix[1:] + after)), abs=1e-4)
+    assert empty == 0.0
