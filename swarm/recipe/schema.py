@@ -144,10 +144,10 @@ class Judge(Section):
     """How a judge's verdict is read from its token probabilities."""
 
     method: Literal["likelihood", "yes_no"] = "likelihood"
-    """likelihood: log-likelihood of `statement` with the answer in it, against the other answers of the group;
-    yes_no: log-odds of the words Yes and No after `statement`."""
-    statement: str
-    """Template with `{subject}` or `{question}` and `{answer}`."""
+    """likelihood: how likely the model finds the answer inside `statement`, which stands where its own answer would;
+    yes_no: log-odds of the words Yes and No after `statement` as a prompt."""
+    statement: str = "{answer}"
+    """Template with `{answer}`, and `{subject}` or `{question}` if it needs them."""
 
     @field_validator("statement")
     @classmethod
@@ -268,7 +268,7 @@ class Recipe(Section):
     verifier: Verifier | None = Verifier()
     """null: no code can check an answer, the jury decides."""
     prompts: Prompts
-    judge: Judge
+    judge: Judge = Judge()
     rewards: Rewards = Rewards()
     stages: Stages = Stages()
     model: Model = Model()

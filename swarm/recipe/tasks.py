@@ -26,9 +26,8 @@ class Task:
 
 
 def derive_tasks(recipe: Recipe, seed: bytes, count: int) -> list[Task]:
-    """`count` tasks from a 32-byte seed, none of them a held-out question, as far as the sources allow."""
-    heldout = _heldout_questions(recipe)
-    return [_derive(recipe, sha256(seed + index.to_bytes(4, "big")).digest(), heldout) for index in range(count)]
+    """`count` tasks from a seed, none of them a held-out question unless the sources have no other."""
+    return [_derive(recipe, _index(seed, index), heldout=False)[0] for index in range(count)]
 
 
 def shared_tasks(recipe: Recipe, seed: bytes) -> list[Task]:
@@ -42,42 +41,46 @@ def own_tasks(recipe: Recipe, seed: bytes, peer_id: str) -> list[Task]:
 
 
 def heldout_tasks(recipe: Recipe) -> list[Task]:
-    """The held-out set: distinct questions as far as the sources have them, the same for every peer and every round."""
+    """The held-out set, the same for every peer and every round: distinct questions of the fifth of all questions that
+    no round trains on, up to the recipe's number."""
     return list(_heldout(recipe))
+
+
+def is_heldout(recipe: Recipe, question: str) -> bool:
+    """Whether a question belongs to the fifth that is never trained on: its hash decides, so small sources are parted
+    as large ones are."""
+    return sha256(f"{recipe.heldout.seed} {question}".encode()).digest()[0] < 256 // 5
 
 
 @lru_cache(maxsize=4)
 def _heldout(recipe: Recipe) -> tuple[Task, ...]:
     seed = sha256(b"heldout" + str(recipe.heldout.seed).encode()).digest()
     chosen: dict[str, Task] = {}
-    for index in range(recipe.heldout.count):
-        taken = frozenset(chosen)
-        task = _derive(recipe, sha256(seed + index.to_bytes(4, "big")).digest(), taken)
-        chosen.setdefault(task.question, task)
+    for index in range(4 * recipe.heldout.count):
+        task, found = _derive(recipe, _index(seed, index), heldout=True)
+        if found and len(chosen) < recipe.heldout.count:
+            chosen.setdefault(task.question, task)
     return tuple(chosen.values())
 
 
-@lru_cache(maxsize=4)
-def _heldout_questions(recipe: Recipe) -> frozenset[str]:
-    return frozenset(task.question for task in _heldout(recipe))
-
-
-def _derive(recipe: Recipe, seed: bytes, avoid: frozenset[str]) -> Task:
+def _derive(recipe: Recipe, seed: bytes, *, heldout: bool) -> tuple[Task, bool]:
+    """A task of the wanted kind and True, or any task and False where the sources seem to have none."""
     generator = random.Random(seed)
     weights = [source.weight for source in recipe.tasks.sources]
-    task = None
     for _ in range(_ATTEMPTS):
         index = generator.choices(range(len(weights)), weights)[0]
         source = recipe.tasks.sources[index]
-        task = (
-            _item_task(source, index, generator)
-            if isinstance(source, ItemSource)
-            else _gym_task(source, index, generator)
-        )
-        if task.question not in avoid:
-            return task
-    assert task is not None
-    return task  # the sources are smaller than the held-out set: better a known question than none
+        if isinstance(source, ItemSource):
+            task = _item_task(source, index, generator)
+        else:
+            task = _gym_task(source, index, generator)
+        if is_heldout(recipe, task.question) == heldout:
+            return task, True
+    return task, False
+
+
+def _index(seed: bytes, index: int) -> bytes:
+    return sha256(seed + index.to_bytes(4, "big")).digest()
 
 
 def _item_task(source: ItemSource, index: int, generator: random.Random) -> Task:

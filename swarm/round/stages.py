@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from swarm.recipe.prompts import answer_prompt, critique_prompt, quote, revise_prompt, statement
+from swarm.recipe.prompts import answer_prompt, critique_prompt, revise_prompt, statement
 from swarm.recipe.schema import Recipe
 from swarm.recipe.tasks import Task
 from swarm.recipe.verifiers import extract_answer
@@ -46,7 +46,7 @@ def critique(
         for item, (task, answers) in items.items()
     ]
     texts = learner.generate(prompts, recipe.stages.critique, seed=draw(seed, "critique") >> 1)
-    asked = [(task, text, "") for task, answers in items.values() for text in answers]
+    asked = [(task, text, None) for task, answers in items.values() for text in answers]
     raw = iter(verdicts(learner, recipe, asked))
     return [
         CritiqueWork(item, [next(raw) for _ in answers], completions)
@@ -64,11 +64,11 @@ def revise(
     return learner.generate(prompts, recipe.stages.revise, seed=draw(seed, "revise") >> 1)
 
 
-def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, str]]) -> list[float]:
+def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, str | None]]) -> list[float]:
     """Raw verdicts, read from token probabilities and never from prose.
 
     Args:
-        asked: (task, answer text, critique that the judge has read before, or nothing).
+        asked: (task, answer text, a critique that the judge has read before, or None).
 
     Returns:
         Log-odds that each answer is right, in the judge's own scale, within +-20. An answer of which the verifier's
@@ -76,11 +76,10 @@ def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, 
     """
     scores = [-MAX_RAW] * len(asked)
     pairs: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
-    for index, (task, text, before) in enumerate(asked):
-        extracted = extract_answer(recipe.verifier, text)
-        if extracted is None:
+    for index, (task, text, critique_text) in enumerate(asked):
+        if extract_answer(recipe.verifier, text) is None:
             continue
-        for pair in _pairs(learner, recipe, task, extracted, before):
+        for pair in _pairs(learner, recipe, task, text, critique_text):
             pairs.setdefault(pair, []).append(index)
     values = dict(zip(pairs, learner.log_likelihood(list(pairs)), strict=True))
     if recipe.judge.method == "yes_no":
@@ -96,14 +95,20 @@ def encode_prompt(learner: Learner, recipe: Recipe, prompt: str) -> tuple[int, .
 
 
 def _pairs(
-    learner: Learner, recipe: Recipe, task: Task, answer_text: str, before: str
+    learner: Learner, recipe: Recipe, task: Task, answer_text: str, critique_text: str | None
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    prefix, rest = statement(recipe, task, answer_text)
-    context = quote(before) + "\n" if before else ""
+    before, after = statement(recipe, task, extract_answer(recipe.verifier, answer_text) or "")
     if recipe.judge.method == "yes_no":
-        question = learner.encode(context + prefix + rest, chat=recipe.prompts.chat, system=recipe.prompts.system)
+        question = encode_prompt(learner, recipe, before + after)
         return [(question, learner.encode(word, chat=False, system="")) for word in ("Yes", "No")]
-    return [learner.encode_pair(context + prefix, rest)]
+    # The statement stands where the model's own answer, or its revision after a critique, would stand. Without that
+    # context a small model's likelihoods say little (bench/results/verdicts.md).
+    if critique_text is None:
+        prompt = answer_prompt(recipe, task)
+    else:
+        prompt = revise_prompt(recipe, task, answer_text, [critique_text])
+    head, tail = learner.encode_pair(before, after)
+    return [(encode_prompt(learner, recipe, prompt) + head, tail)]
 
 
 def _yes_no(

@@ -4,11 +4,11 @@ import os
 
 import pytest
 import torch
-from training_helpers import experience, weights
 
 from swarm.errors import SwarmError
 from swarm.recipe.schema import Lora
 from swarm.training import checkpoint
+from tests.training.training_helpers import experience, weights
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=4, alpha=8.0, dropout=0.1)])

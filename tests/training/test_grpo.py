@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from training_helpers import experience, weights
 
 from swarm.recipe.schema import Lora
 from swarm.training import grpo
+from tests.training.training_helpers import experience, weights
 
 
 def gradient(learner, groups, size):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from training_helpers import WORDS, experience, prompts
 from trl import GRPOTrainer
 
 from swarm.recipe.schema import StageSettings
 from swarm.training.sampler import draw
 from swarm.training.scorer import completion_logprobs, pack
+from tests.training.training_helpers import WORDS, experience, prompts
 
 
 def reference(learner, prompt, tokens, temperature=1.0):
