@@ -1,0 +1,89 @@
+"""The journal: whole rounds or nothing, and clear words for a file that is not one."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from swarm.errors import SwarmError
+from swarm.journal.journal import AuditRow, Journal, RecordRow
+
+
+def commit(journal, number, ordinal, **more):
+    report = {"points": 1.5, "reward": 0.25}
+    parts = {"records": [RecordRow("answer", "me", "ab" * 32, b"signed", b"blob")], "audits": [], **more}
+    journal.commit_round(
+        number, ordinal, started=1.0, finished=2.0, seed=b"s", checkpoint=f"{ordinal:09d}", report=report, **parts
+    )
+
+
+def test_a_round_comes_back(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    assert journal.last_round() is None
+    commit(journal, 7, 1)
+    commit(journal, 19, 2)
+    journal.close()
+    again = Journal(tmp_path / "j.sqlite")
+    last = again.last_round()
+    assert (last.number, last.ordinal, last.checkpoint) == (19, 2, "000000002")
+    assert [report["points"] for report in again.reports()] == [1.5, 1.5]
+
+
+def test_a_round_is_written_whole_or_not_at_all(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    broken = [AuditRow("judge", "author", 0, 0, 1.0, True), AuditRow("judge", "author", 0, 1, object(), True)]
+    with pytest.raises(sqlite3.Error):
+        commit(journal, 7, 1, audits=broken)
+    assert journal.last_round() is None
+    assert journal.audits_of("judge", 10) == []
+
+
+def test_a_round_is_there_after_kill_minus_nine(tmp_path):
+    script = (
+        "import sys, os, signal; sys.path.insert(0, sys.argv[2])\n"
+        "from swarm.journal.journal import Journal\n"
+        "j = Journal(sys.argv[1])\n"
+        "for i in range(1, 4):\n"
+        "    j.commit_round(i, i, started=1, finished=2, seed=b's', checkpoint='c', report={}, records=[], audits=[])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "j.sqlite"), os.getcwd()], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert Journal(tmp_path / "j.sqlite").last_round().ordinal == 3
+
+
+def test_newest_audits_in_order(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    for number in range(1, 6):
+        commit(journal, number, number, audits=[AuditRow("judge", "author", 0, 0, float(number), number % 2 == 0)])
+    assert journal.audits_of("judge", 3) == [(3.0, False), (4.0, True), (5.0, False)]
+    assert journal.audits_of("nobody", 3) == []
+
+
+def test_heldout_and_notes(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.note_heldout(0, 1.0, 10, 64)
+    journal.note_heldout(5, 2.0, 30, 64)
+    assert list(journal.heldout()) == [(0, 10, 64), (5, 30, 64)]
+    journal.put("port", "1")
+    journal.put("port", "2")
+    assert journal.get("port") == "2" and journal.get("nothing") is None
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(SwarmError, match=r"j\.sqlite cannot be opened .* move the file away"):
+        Journal(path)
+
+
+def test_a_later_version_is_named(tmp_path):
+    path = tmp_path / "j.sqlite"
+    Journal(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(SwarmError, match="version 99"):
+        Journal(path)

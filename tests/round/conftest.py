@@ -1,0 +1,88 @@
+"""Three peers with the real tiny model, the real driver, and an in-memory network."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from swarm.events import Emitter
+from swarm.identity.key import Identity
+from swarm.judging.calibration import calibrate
+from swarm.recipe import catalogue
+from swarm.round.clock import Clock
+from swarm.round.driver import Driver, Outcome
+from swarm.round.exchange import Exchange
+from swarm.simulate.network import Ether, SimulatedNetwork
+from swarm.training.learner import Learner
+from swarm.training.obtain import obtain
+
+SWARM = "1:0xswarm"
+SEED = b"s" * 32
+
+
+@dataclass
+class Bench:
+    """Peers that play rounds together, in threads."""
+
+    recipe: object
+    ether: Ether
+    clock: Clock
+    networks: dict[str, SimulatedNetwork] = field(default_factory=dict)
+    drivers: dict[str, Driver] = field(default_factory=dict)
+    learners: dict[str, Learner] = field(default_factory=dict)
+    audits: dict[str, list] = field(default_factory=dict)
+    played: int = 0
+
+    def add(self, identity: Identity) -> str:
+        me = identity.peer_id
+        folder = obtain("tiny", lambda line: None)
+        self.networks[me] = SimulatedNetwork(self.ether, identity)
+        self.learners[me] = Learner.load(folder, self.recipe.model, self.recipe.grpo, seed=1, device="cpu", threads=1)
+        self.audits.setdefault(me, [])
+        self.drivers[me] = Driver(
+            peer_id=me,
+            swarm=SWARM,
+            recipe=self.recipe,
+            clock=self.clock,
+            learner=self.learners[me],
+            exchange=Exchange(self.networks[me], SWARM, self.recipe),
+            calibration=lambda judge: calibrate(
+                [(audit.raw, audit.truth) for audit in self.audits[me] if audit.judge == judge]
+            ),
+            emit=Emitter(lambda event: None, me),
+        )
+        return me
+
+    def play(self, *, others: frozenset = frozenset()) -> dict[str, Outcome]:
+        """The next round of all peers at once. `others` publish by other means and are waited for too."""
+        number = self.played
+        self.played += 1
+        outcomes: dict[str, Outcome] = {}
+        failures: list[Exception] = []
+
+        def run(me: str) -> None:
+            try:
+                everybody = set(self.drivers) | others
+                outcomes[me] = self.drivers[me].run(number, number + 1, SEED, lambda: set(everybody))
+                self.audits[me] += outcomes[me].audits
+            except Exception as error:  # noqa: BLE001 - shown by the test that waits for it
+                failures.append(error)
+
+        threads = [threading.Thread(target=run, args=(me,)) for me in self.drivers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not failures, failures
+        return outcomes
+
+
+@pytest.fixture(scope="module")
+def bench():
+    recipe = catalogue.find("tiny")
+    # deadlines far in the future: peers go on when all have published
+    bench = Bench(recipe, Ether(SWARM), Clock(int(time.time()) + 10_000, recipe.timing))
+    for secret in (1, 2, 3):
+        bench.add(Identity(bytes([secret]) * 32))
+    return bench

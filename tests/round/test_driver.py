@@ -1,0 +1,145 @@
+"""A round with the real model over an in-memory network: everybody's work counts, nobody's word does."""
+
+import statistics
+from collections import Counter
+
+import pytest
+
+from swarm.identity.key import Identity
+from swarm.recipe.tasks import shared_tasks
+from swarm.recipe.verifiers import verify
+from swarm.round.records import AnswerRecord, RecordRefused, StageNote, decode, encode, note_bytes, read_note
+from swarm.simulate.network import SimulatedNetwork
+from tests.round.conftest import SEED
+
+STRANGER = Identity(b"\x09" * 32)
+
+
+def test_a_round_of_three(bench):
+    outcomes = bench.play()
+    for me, outcome in outcomes.items():
+        report = outcome.report
+        assert report.partners == 2 and outcome.published == set(outcomes) and not outcome.missing
+        assert report.rollouts_published == 8 * 8 + 4 * 8 + report.revisions
+        assert report.critiques == 32 and report.verdicts == 4 * 8 and report.revisions == 2 * 8
+        assert report.rollouts_fetched == sum(o.report.rollouts_published for p, o in outcomes.items() if p != me)
+        assert report.updated and report.groups_fetched > 0 and not report.refused
+        assert report.generated_tokens > 0 and report.points >= 0
+        stages = Counter(row.stage for row in outcome.records)
+        assert stages == {"answer": 3, "critique": 3, "revise": 3}
+        judges = Counter(audit.judge for audit in outcome.audits)
+        assert set(judges) == set(outcomes)
+
+
+def test_everybody_computes_the_same_audits(bench):
+    outcomes = list(bench.play().values())
+    first = {(a.judge, a.author, a.task, a.sample): (a.raw, a.truth) for a in outcomes[0].audits}
+    for other in outcomes[1:]:
+        assert {(a.judge, a.author, a.task, a.sample): (a.raw, a.truth) for a in other.audits} == first
+
+
+def test_rewards_are_those_of_the_verifier(bench):
+    outcomes = bench.play()
+    me, outcome = next(iter(outcomes.items()))
+    own = next(row for row in outcome.records if row.stage == "answer" and row.peer_id == me)
+    record = decode("answer", own.body)
+    tasks = shared_tasks(bench.recipe, SEED)
+    shared = [group for group in record.groups if group.task < len(tasks)]
+    expected = [verify(bench.recipe, tasks[group.task], rollout.text) for group in shared for rollout in group.rollouts]
+    assert 0 < sum(expected) < len(expected)
+    assert outcome.report.reward == pytest.approx(outcome.report.rewards["answer"])
+
+
+def test_judges_are_calibrated_after_a_few_rounds(bench):
+    for _ in range(3):
+        outcomes = bench.play()
+    found = [outcome.report.informedness for outcome in outcomes.values()]
+    assert statistics.mean(found) > 0.15
+
+
+@pytest.fixture(scope="module")
+def honest(bench):
+    """An honest answer record."""
+    me, outcome = next(iter(bench.play().items()))
+    row = next(row for row in outcome.records if row.stage == "answer" and row.peer_id == me)
+    return decode("answer", row.body)
+
+
+def intrude(bench, blob):
+    """A fourth peer announces `blob` as its answers to the next round, and garbage after that."""
+    network = SimulatedNetwork(bench.ether, STRANGER)
+    for stage, data in (("answer", blob), ("critique", b"x"), ("revise", b"x")):
+        reference = network.put(data)
+        note = StageNote(sha256=reference.sha256, size=reference.size)
+        network.announce(f"{bench.played}/{stage}", note_bytes(note), 60)
+    return bench.play(others=frozenset({STRANGER.peer_id}))
+
+
+def changed(record: AnswerRecord, number: int, **update) -> bytes:
+    """The record as the stranger's own of a round, with a few things changed."""
+    return encode(record.model_copy(update={"peer_id": STRANGER.peer_id, "round": number, **update}))
+
+
+def first_group(record, **update):
+    return (record.groups[0].model_copy(update=update), *record.groups[1:])
+
+
+def first_rollout(record, **update):
+    rollouts = record.groups[0].rollouts
+    return first_group(record, rollouts=(rollouts[0].model_copy(update=update), *rollouts[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r, n: encode(r), "replayed"),
+        (lambda r, n: changed(r, n, swarm="2:0xother"), "replayed"),
+        (lambda r, n: changed(r, n + 1), "replayed"),
+        (lambda r, n: changed(r, n, protocol=2), "garbage"),
+        (lambda r, n: b"\x00" * 100, "garbage"),
+        (lambda r, n: changed(r, n)[:-5], "too large"),
+        (lambda r, n: changed(r, n, groups=r.groups * 2), "too long"),
+        (lambda r, n: changed(r, n, groups=(*r.groups[:-1], r.groups[0])), "twice"),
+        (lambda r, n: changed(r, n, groups=first_group(r, task=99)), "too long"),
+        (lambda r, n: changed(r, n, groups=first_group(r, rollouts=r.groups[0].rollouts * 2)), "too long"),
+        (lambda r, n: changed(r, n, groups=first_rollout(r, tokens=(5,) * 40, logprobs=(0.0,) * 40)), "too long"),
+        (lambda r, n: changed(r, n, groups=first_rollout(r, finished=False, tokens=(5,), logprobs=(0.0,))), "too long"),
+        (lambda r, n: changed(r, n, groups=first_rollout(r, tokens=(5, 5))), "garbage"),
+        (lambda r, n: changed(r, n, groups=first_rollout(r, logprobs=(float("nan"),) * 3)), "garbage"),
+        (
+            lambda r, n: changed(r, n, groups=first_rollout(r, tokens=(9999,), logprobs=(0.0,), finished=True)),
+            "token out of range",
+        ),
+    ],
+)
+def test_a_false_record_is_refused_and_counted(bench, honest, change, reason):
+    for outcome in intrude(bench, change(honest, bench.played)).values():
+        assert outcome.report.partners == 2
+        assert outcome.report.refused.get(reason, 0) >= 1, outcome.report.refused
+        assert all(row.peer_id != STRANGER.peer_id for row in outcome.records)
+
+
+def test_a_claimed_text_is_not_believed(bench, honest):
+    blob = changed(honest, bench.played, groups=first_rollout(honest, text="whatever is right"))
+    for me, outcome in intrude(bench, blob).items():
+        assert outcome.report.partners == 3
+        row = next(row for row in outcome.records if row.peer_id == STRANGER.peer_id)
+        rollout = decode("answer", row.body).groups[0].rollouts[0]
+        assert rollout.text == "whatever is right" != bench.learners[me].decode(rollout.tokens)
+
+
+def test_a_peer_that_does_not_deliver_costs_nothing_but_itself(bench):
+    absent = StageNote(sha256="ab" * 32, size=100)
+    ghost = SimulatedNetwork(bench.ether, STRANGER)
+    for stage in ("answer", "critique", "revise"):
+        ghost.announce(f"{bench.played}/{stage}", note_bytes(absent), 60)
+    for outcome in bench.play(others=frozenset({STRANGER.peer_id})).values():
+        assert outcome.report.partners == 2 and outcome.report.refused["not delivered"] >= 1
+
+
+def test_notes_are_strict():
+    with pytest.raises(ValueError):
+        StageNote(sha256="../../etc/passwd", size=1)
+    for value in (b"", b"{}", b"[]", b'{"sha256":"' + b"a" * 64 + b'","size":1,"more":2}', b"\xff"):
+        with pytest.raises(RecordRefused):
+            read_note(StageNote, value)

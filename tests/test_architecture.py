@@ -1,0 +1,53 @@
+"""Who may touch what, as docs/architecture.md says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SWARM = Path(__file__).parents[1] / "swarm"
+COMMON = {"swarm", "swarm.errors"}
+MAY_USE = {
+    "recipe": {"recipe"},
+    "judging": set(),
+    "identity": {"identity"},
+    "chain": {"chain", "identity"},
+    "network": {"network", "identity"},
+    "training": {"training", "recipe"},
+    "journal": {"journal"},
+    "dashboard": {"dashboard", "journal", "chain"},
+}
+FORBIDDEN = {
+    "recipe": {"torch", "transformers", "hivemind", "socket", "requests", "urllib", "time"},
+    "judging": {"torch", "hivemind", "time", "random", "socket", "os", "pathlib"},
+    "training": {"hivemind", "swarm.network", "swarm.round"},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("room", sorted(MAY_USE))
+def test_a_room_uses_only_what_it_may(room):
+    for path in (SWARM / room).rglob("*.py"):
+        for name in imports(path):
+            assert name.split(".")[0] not in FORBIDDEN.get(room, set()), f"{path} imports {name}"
+            if name.split(".")[0] == "swarm" and name not in COMMON and name.count("."):
+                used = name.split(".")[1]
+                shared = {"errors", "events", "lifetime"}
+                assert used in MAY_USE[room] | shared, f"{path} imports {name}"
+
+
+def test_nothing_is_ever_unpickled_or_evaluated():
+    for path in SWARM.rglob("*.py"):
+        names = set(imports(path))
+        assert not names & {"pickle", "dill", "cloudpickle", "marshal", "shelve"}, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load"}, (path, called)
