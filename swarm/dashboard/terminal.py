@@ -210,9 +210,6 @@ def draw(view: View, now: float) -> RenderableType:
         parts.append(Text(f"also here: {names}", style="cyan"))
     if view.lines:
         parts.append(Text("\n".join(view.lines), style="dim"))
-    if view.invite:
-        parts.append(Text("others join with:", style="green"))
-        parts.append(Text(f"python -m swarm.join '{view.invite}'", style="green", overflow="fold"))
     return Panel(Group(*parts), title=Text(f"swarm {view.swarm}"), border_style="blue")
 
 
@@ -265,7 +262,11 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         with self._lock:
+            new_invite = event["event"] == "invite" and not self._view.invite
             self._view.take(event)
+        if new_invite:  # above the frame and unbroken, so that it can be copied
+            self._console.print("\n[green]others join this swarm with:[/green]")
+            self._console.print(Text(f"python -m swarm.join '{self._view.invite}'\n"), soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         with self._lock:

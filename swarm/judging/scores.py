@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-MIN_SPREAD = 1e-4
-"""Groups whose rewards differ by less carry no gradient and are dropped."""
+MIN_SPREAD = 0.1
+"""Groups whose rewards differ by less are dropped: scaled to unit deviation, their noise would weigh as much as the
+difference between right and wrong."""
 
 
 def proper_score(probability: float, truth: float) -> float:

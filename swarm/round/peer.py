@@ -1,5 +1,6 @@
 """The life of one peer: enter the swarm, run rounds, survive what happens, leave."""
 
+import sqlite3
 import threading
 import time
 from contextlib import ExitStack
@@ -266,9 +267,15 @@ class Peer:
             ends=schedule.clock.end(number),
             seed_from_chain=from_chain,
         )
-        outcome = driver.run(number, ordinal, seed, schedule.expected)
-        schedule.ended(outcome.published, outcome.missing)
-        self._commit(outcome, started, seed)
+        try:
+            outcome = driver.run(number, ordinal, seed, schedule.expected)
+            schedule.ended(outcome.published, outcome.missing)
+            self._commit(outcome, started, seed)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise SwarmError(
+                f"round {ordinal} could not be kept in {self._home.path}: {error}; "
+                f"free some disk space and start again, it goes on after round {ordinal - 1}"
+            ) from error
         self._emit("round_done", **asdict(outcome.report))
 
     def _commit(self, outcome: Outcome, started: float, seed: bytes) -> None:

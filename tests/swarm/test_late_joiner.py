@@ -41,3 +41,22 @@ def test_join_late_die_and_return(tmp_path):
         assert peer["rounds"] == done + 3
         assert peer["points"] >= points > 0
         assert founder.process.poll() is None
+
+
+def test_the_swarm_survives_chain_and_founder(tmp_path):
+    with PeerProcess("--recipe", "tiny", "--home", tmp_path / "founder") as founder:
+        invite = founder.wait_for("invite", 120)["invite"]
+        with PeerProcess(invite, "--home", tmp_path / "joiner") as joiner:
+            joiner.wait_for("round_done", 120, lambda event: event["partners"] == 1)
+            chain = next(p for p in founder.descendants() if "swarm.chain.node" in " ".join(p.cmdline()))
+            chain.kill()
+            without = joiner.wait_for("round", 60, lambda event: not event["seed_from_chain"])
+            together = joiner.wait_for(
+                "round_done", 60, lambda event: event["number"] >= without["round"] and event["partners"] == 1
+            )
+            assert together["updated"] or together["why_nothing"], "training goes on without the chain"
+            founder.kill()
+            alone = joiner.wait_for("round_done", 90, lambda event: event["number"] > together["number"] + 1)
+            joiner.wait_for(
+                "round_done", 90, lambda event: event["number"] > alone["number"] and event["partners"] == 0
+            )
