@@ -44,10 +44,18 @@ def test_it_shows_what_happens():
         "25%",
         "7:0xabc",
         "also here: calm-fox (GPU)",
-        "swarm:abc",
     ):
         assert piece in text
-    assert "python -m swarm.join 'swarm:abc'" in text
+
+
+def test_the_invite_can_be_copied():
+    invite = "swarm:" + "x" * 300
+    console = Console(file=io.StringIO(), width=80)
+    with Display(console) as display:
+        display({**HEADER, "event": "invite", "invite": invite})
+        display({**HEADER, "event": "invite", "invite": "swarm:another"})
+    text = console.file.getvalue()
+    assert f"python -m swarm.join '{invite}'\n" in text and "another" not in text
 
 
 def test_it_says_why_a_round_taught_nothing():
