@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace, sink: Sink) -> int:
     if options.supervised:
         end_with_parent(lambda: _leave_after(ORPHAN_S, stop))
     invite = _decode(options.invite) if options.invite else None
-    recipe = _recipe(options)
+    recipe = catalogue.find(options.recipe) if options.recipe else None
     _check_summary(options.summary)
     if options.peers > 1:
         from swarm.local import LocalSwarm
@@ -167,20 +167,6 @@ def _homes(options: argparse.Namespace, invite: Any, recipe: Recipe | None) -> l
         name = recipe.name if recipe else catalogue.DEFAULT
     base = HOMES.expanduser() / name
     return [base, *[base.with_name(f"{name}-{number}") for number in range(2, 100)]]
-
-
-def _recipe(options: argparse.Namespace) -> Recipe | None:
-    """The recipe that was named, the default for a new swarm, or None where the swarm has it."""
-    if options.recipe:
-        return catalogue.find(options.recipe)
-    if options.invite or options.contract or _remembers_a_swarm(options):
-        return None
-    return catalogue.find(catalogue.DEFAULT)
-
-
-def _remembers_a_swarm(options: argparse.Namespace) -> bool:
-    home = options.home
-    return home is not None and ((home / "journal.sqlite").exists() or (home / "peer-1" / "journal.sqlite").exists())
 
 
 def _decode(text: str) -> Any:

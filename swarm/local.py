@@ -17,6 +17,7 @@ from swarm.chain.launch import RunningNode, start_node
 from swarm.errors import SwarmError
 from swarm.events import Emitter, Event, Sink
 from swarm.join import HOMES
+from swarm.recipe import catalogue
 from swarm.recipe.schema import Recipe
 from swarm.round.summary import summarise_swarm
 from swarm.training.obtain import obtain
@@ -76,7 +77,7 @@ class LocalSwarm:
         return summary if len(entries) == options.peers else None
 
     def _name(self) -> str:
-        return self._recipe.name if self._recipe else "swarm"
+        return self._recipe.name if self._recipe else catalogue.DEFAULT
 
     def _run_peers(self, peers: "Children") -> None:
         invite = self._options.invite

@@ -40,6 +40,10 @@ class Clock:
         """The first round that starts at or after a moment."""
         return max(0, math.ceil((moment - self.genesis) / self.timing.tick_s))
 
+    def plausible(self, number: int, moment: float) -> bool:
+        """Whether somebody may be in this round now: it has begun, or is about to, and is not long over."""
+        return self.start(number) <= moment + 2 * SETTLE_S and moment < self.end(number) + self.timing.round_s
+
 
 def next_round(
     clock: Clock,
@@ -60,7 +64,7 @@ def next_round(
         playing: the round that each other live peer says it is in.
     """
     others = [playing[peer] for peer in expected if peer != me and peer in playing]
-    ahead = Counter(number for number in others if number > current and clock.start(number) <= now + 2 * SETTLE_S)
+    ahead = Counter(number for number in others if number > current and clock.plausible(number, now))
     if ahead:
         number, count = max(ahead.items(), key=lambda entry: (entry[1], entry[0]))
         if 2 * count > len(others) and now < clock.due(number, "answer"):

@@ -15,6 +15,7 @@ from swarm.journal.journal import Journal
 from swarm.network.blobs import BlobRef, BlobUnavailable
 from swarm.network.invite import Invite
 from swarm.network.node import Network
+from swarm.recipe import catalogue
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.schema import Recipe
 from swarm.round.presence import SLOT
@@ -30,7 +31,7 @@ class Membership:
     chain: Chain
     registry: Registry
     recipe: Recipe | None
-    """None until it is fetched from a peer."""
+    """None where this machine does not have it yet."""
     bootstrap: tuple[str, ...]
     founded: bool
 
@@ -61,6 +62,8 @@ def enter(
     Raises:
         SwarmError: the home, the invite and the recipe do not belong together, or the chain cannot be reached.
     """
+    if contract is not None and rpc is None and invite is None:
+        raise SwarmError("--contract needs the chain that it is on; give its JSON-RPC url with --rpc")
     remembered = journal.get("contract")
     remembered_chain = journal.get("chain_id")
     if invite is not None:
@@ -78,8 +81,7 @@ def enter(
             registry = _registry(chain, contract, remembered, remembered_chain, home)
             founded = False
         else:
-            if recipe is None:
-                raise SwarmError("a new swarm needs a recipe; name one with --recipe, such as recipes/arithmetic.yaml")
+            recipe = recipe or catalogue.find(catalogue.DEFAULT)
             emit("starting", what="the registry contract", expect_s=2)
             registry = deploy(chain, identity, recipe.hash(), int(time.time()), recipe.timing.round_s)
             founded = True

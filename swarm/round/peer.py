@@ -41,6 +41,7 @@ class Options:
     home: Path
     invite: Invite | None = None
     recipe: Recipe | None = None
+    """None: the swarm's, or for a new swarm the default one."""
     model: str | None = None
     """In place of the recipe's: a path or a hub id."""
     rounds: int | None = None
@@ -76,11 +77,11 @@ class Peer:
         started = time.monotonic()
         with ExitStack() as stack:
             self._open(stack)
-            recipe = self._options.recipe
-            model_folder = self._obtain(recipe) if recipe else None
-            self._enter(stack, recipe)
+            named = self._options.recipe
+            model_folder = self._obtain(named) if named else None
+            self._enter(stack, named)
             self._start_network(stack)
-            self._recipe = recipe or self._find_recipe()
+            self._recipe = self._membership.recipe or self._find_recipe()
             self._journal.put("recipe", self._recipe.canonical().decode())
             self._load(model_folder or self._obtain(self._recipe))
             self._register()
@@ -203,7 +204,10 @@ class Peer:
         stack.callback(self._presence.stop)
         self._presence.start()
         invite = Invite(
-            membership.chain.url, membership.chain.chain_id, membership.registry.address, tuple(network.addresses[:4])
+            _as_others_see(membership.chain.url, network.addresses[0]),
+            membership.chain.chain_id,
+            membership.registry.address,
+            tuple(network.addresses[:4]),
         )
         self._emit("invite", invite=invite.encode())
 
@@ -315,3 +319,8 @@ class Peer:
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped
+
+
+def _as_others_see(rpc: str, address: str) -> str:
+    """The url of a development chain that listens on every interface, with an address that others can dial."""
+    return rpc.replace("//0.0.0.0:", f"//{address.split('/')[2]}:", 1)

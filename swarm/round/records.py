@@ -210,12 +210,18 @@ def check_lengths(record: StageRecord, recipe: Recipe) -> None:
     for group in record.groups:
         if group.task >= tasks:
             raise RecordRefused("too long", f"a group of task {group.task} where the recipe has {tasks}")
+        if isinstance(group, RevisionGroup) and not _few_and_distinct(group.judges, recipe.sharing.judges):
+            raise RecordRefused("too long", f"a revision after {len(group.judges)} critiques, or twice after the same")
         if len(group.rollouts) > settings.samples:
             raise RecordRefused("too long", f"{len(group.rollouts)} samples where the recipe has {settings.samples}")
         for rollout in group.rollouts:
             length = len(rollout.tokens)
             if length > settings.max_new_tokens or (not rollout.finished and length < settings.max_new_tokens):
                 raise RecordRefused("too long", "a completion that ends neither by itself nor at the recipe's limit")
+
+
+def _few_and_distinct(judges: tuple[str, ...], limit: int) -> bool:
+    return len(set(judges)) == len(judges) <= limit
 
 
 def _slot(group: AnswerGroup | CritiqueGroup | RevisionGroup) -> tuple[object, ...]:

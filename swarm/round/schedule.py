@@ -12,7 +12,6 @@ from swarm.round.presence import Presence
 
 GATHER_S = 180.0
 GOODBYE_S = 10.0
-EARLY_S = 5.0
 
 
 class Stopped(Exception):
@@ -48,12 +47,15 @@ class Schedule:
     def first(self, last: int) -> int:
         """The round to begin with, after `last`: the one that the others are in if answers can still be in time."""
         live = self._presence.refresh()
-        playing = sorted(note.round for note in live.values() if note.round > last)
+        now = time.time()
+        playing = sorted(
+            note.round for note in live.values() if note.round > last and self.clock.plausible(note.round, now)
+        )
         if not playing:
-            return max(last + 1, self.clock.first_after(time.time()))
-        current = playing[len(playing) // 2]
+            return max(last + 1, self.clock.first_after(now))
+        current = playing[(len(playing) - 1) // 2]
         latest = (self.clock.start(current) + self.clock.due(current, "answer")) / 2
-        if self.clock.start(current) - EARLY_S <= time.time() < latest:
+        if now < latest:
             return current
         self._number = current
         self._partners = {peer for peer, note in live.items() if note.round == current}

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarm.chain.client import ChainUnavailable
 from swarm.chain.registry import Registry
 from swarm.journal.journal import Journal
-from swarm.training.learner import Learner
+
+if TYPE_CHECKING:  # the parent of a local swarm needs no torch
+    from swarm.training.learner import Learner
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +18,7 @@ _SUMS = ("rollouts_published", "rollouts_fetched", "critiques", "revisions", "ve
 
 
 def summarise_peer(
-    journal: Journal, registry: Registry, learner: Learner, *, peer_id: str, name: str, address: str, finished: bool
+    journal: Journal, registry: Registry, learner: "Learner", *, peer_id: str, name: str, address: str, finished: bool
 ) -> dict[str, Any]:
     """One peer, over all rounds of its home."""
     reports = journal.reports()
