@@ -42,6 +42,7 @@ swarm: model  ## start a local swarm that trains, and print what came of it
 	@mkdir -p $(RUN) $(dir $(SUMMARY))
 	@echo "[swarm] $(PEERS) peers, $(ROUNDS) rounds; on 2 CPU cores a round of the arithmetic recipe takes about a minute"
 	@$(BIN)/python -m swarm.join --recipe $(RECIPE) --peers $(PEERS) --rounds $(ROUNDS) --home $(RUN) --summary $(SUMMARY)
+	@[ -t 1 ] || $(BIN)/swarm summary $(SUMMARY)
 	@echo "[swarm] the summary is in $(SUMMARY)"
 
 test: $(READY)  ## run all tests (no GPU, no network but the package registries)

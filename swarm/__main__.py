@@ -9,6 +9,7 @@ commands:
   join      start a swarm, or join one (swarm join --help)
   recipe    check a recipe file and print what it resolves to
   model     obtain a model and print its folder
+  summary   print a file that --summary wrote as a table
 """
 
 
@@ -27,6 +28,10 @@ def main() -> int:
             from swarm.training import obtain
 
             return obtain.main(arguments)
+        case "summary":
+            from swarm.dashboard import terminal
+
+            return terminal.main(arguments)
         case "-h" | "--help" | "help":
             print(USAGE, end="")
             return 0

@@ -1,11 +1,15 @@
 """The live display of a running peer or local swarm: a pure function of its events, drawn with rich."""
 
+import argparse
+import json
 import re
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -271,3 +275,17 @@ class Display:
     def _draw(self) -> RenderableType:
         with self._lock:
             return draw(self._view, time.time())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """swarm summary FILE: print what came of a run, as the display does at its end."""
+    p = argparse.ArgumentParser(prog="swarm summary", description="Print a summary file as a table.")
+    p.add_argument("file", type=Path, help="what --summary wrote")
+    path = p.parse_args(arguments).file
+    try:
+        table = outcome(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"swarm: {path} is not a summary as --summary writes it: {error!r}", file=sys.stderr)
+        return 2
+    Console().print(table)
+    return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from swarm.dashboard.terminal import Display, View, draw, outcome, plain_text
+from swarm.dashboard.terminal import Display, View, draw, main, outcome, plain_text
 
 HEADER = {"at": 1000.0, "peer": "swift-otter"}
 EVENTS = [
@@ -102,3 +102,12 @@ def test_the_outcome_is_printed_at_the_end():
     text = console.file.getvalue()
     assert "after 3 rounds, 12 s" in text and "20%" in text and "80%" in text
     console.print(outcome(json.loads(json.dumps({**summary, "peers": [{**peer, "heldout": None, "reward": []}]}))))
+
+
+def test_a_file_that_is_no_summary(tmp_path, capsys):
+    path = tmp_path / "s.json"
+    for text in ("", "{}", "[]", '{"peers": 5}'):
+        path.write_text(text)
+        assert main([str(path)]) == 2
+        assert "is not a summary" in capsys.readouterr().err
+    assert main([str(tmp_path / "none.json")]) == 2

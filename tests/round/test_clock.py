@@ -64,3 +64,8 @@ def test_one_liar_cannot_lead_it_away():
 
 def test_a_finish_in_the_future_counts_as_now():
     assert ask(finished={"a": 1030, "b": 1031, "c": 99999}, now=1032) == CLOCK.first_after(1033)
+
+
+def test_rounds_that_cannot_be_are_known():
+    assert CLOCK.plausible(10, 1021) and CLOCK.plausible(10, 1019)
+    assert not CLOCK.plausible(2**52, 1021) and not CLOCK.plausible(10, 9000)
