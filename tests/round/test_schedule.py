@@ -1,0 +1,115 @@
+"""Which round a peer plays, with real heartbeats over an in-memory network."""
+
+import threading
+import time
+
+import pytest
+
+from swarm.events import Emitter
+from swarm.identity.key import Identity
+from swarm.recipe import catalogue
+from swarm.round.clock import Clock
+from swarm.round.exchange import Exchange
+from swarm.round.presence import LIFETIME_S, SLOT, Presence
+from swarm.round.records import LiveNote, note_bytes
+from swarm.round.schedule import Schedule, Stopped
+from swarm.simulate.network import Ether, SimulatedNetwork
+
+RECIPE = catalogue.find("tiny")
+
+
+class Player:
+    """One peer's schedule over the ether."""
+
+    def __init__(self, ether, clock, secret):
+        self.identity = Identity(bytes([secret]) * 32)
+        self.network = SimulatedNetwork(ether, self.identity)
+        self.stop = threading.Event()
+        self.note = LiveNote(
+            protocol=1, name="n", model="m", device="d", round=-1, tokens_per_s=0.0, address="", recipe_bytes=0
+        )
+        self.presence = Presence(self.network, self.note, lambda live, foreign: self.seen.append((live, foreign)))
+        self.seen = []
+        exchange = Exchange(self.network, ether.swarm_id, RECIPE)
+        emit = Emitter(lambda event: None, "n")
+        self.schedule = Schedule(self.identity.peer_id, clock, exchange, self.presence, emit, self.stop)
+        self.presence._beat()
+
+    def claim(self, **update):
+        self.network.announce(SLOT, note_bytes(self.note.model_copy(update=update)), LIFETIME_S)
+
+
+@pytest.fixture
+def players():
+    ether, clock = Ether("1:0xswarm"), Clock(int(time.time()) - 10, RECIPE.timing)
+    return [Player(ether, clock, secret) for secret in (1, 2, 3, 4)]
+
+
+def test_alone_it_starts_at_the_next_tick(players):
+    clock = players[0].schedule.clock
+    assert players[0].schedule.first(-1) in (clock.first_after(time.time()), clock.first_after(time.time()) - 1)
+    assert players[0].schedule.first(10**6) == 10**6 + 1, "a round that it has played is never played again"
+
+
+def test_a_newcomer_enters_the_round_of_the_others(players):
+    players[0].schedule.begin(8, 1, 0.0)
+    players[1].schedule.begin(8, 1, 0.0)
+    assert players[2].schedule.first(-1) == 8
+
+
+def test_a_newcomer_is_not_lured_into_a_round_that_cannot_be(players):
+    players[0].schedule.begin(8, 1, 0.0)
+    players[1].claim(round=2**52)
+    players[3].claim(round=2**40)
+    assert players[2].schedule.first(-1) == 8
+
+
+def test_it_waits_for_those_who_play_and_not_for_those_who_left(players):
+    for player in players[:3]:
+        player.schedule.begin(8, 1, 0.0)
+    me, first, second, other = (player.identity.peer_id for player in players)
+    assert players[0].schedule.expected() == {me, first, second}
+    players[1].presence.say(leaving=True)
+    players[0].presence.refresh()
+    assert players[0].schedule.expected() == {me, second}
+    players[0].schedule.ended(published={me}, missing={second})
+    players[0].schedule.begin(9, 2, 0.0)
+    players[2].schedule.begin(9, 2, 0.0)
+    players[0].presence.refresh()
+    assert players[0].schedule.expected() == {me}, "who was waited for in vain is not, in the next round"
+    assert other not in players[0].schedule.expected()
+
+
+def test_other_versions_are_seen_and_not_waited_for(players):
+    players[0].schedule.begin(8, 1, 0.0)
+    players[1].claim(round=8, protocol=99)
+    players[0].presence.refresh()
+    assert players[0].schedule.expected() == {players[0].identity.peer_id}
+    assert players[0].seen[-1][1] == {players[1].identity.peer_id}
+
+
+def test_peers_start_the_next_round_together(players):
+    started = {}
+
+    def run(player):
+        player.schedule.begin(8, 1, 0.0)
+        player.schedule.ended({p.identity.peer_id for p in players[:3]}, set())
+        started[player.identity.peer_id] = player.schedule.following(8)
+
+    threads = [threading.Thread(target=run, args=(player,)) for player in players[:3]]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.2)
+    for thread in threads:
+        thread.join(20)
+    assert len(started) == 3 and len(set(started.values())) == 1
+
+
+def test_a_stop_ends_every_wait(players):
+    players[0].schedule.begin(8, 1, 0.0)
+    players[1].schedule.begin(8, 1, 0.0)
+    players[0].stop.set()
+    with pytest.raises(Stopped):
+        players[0].schedule.gather(9)
+    with pytest.raises(Stopped):
+        players[0].schedule.following(8)
