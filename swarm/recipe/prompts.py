@@ -44,6 +44,11 @@ def revise_prompt(recipe: Recipe, task: Task, answer: str, critiques: Sequence[s
     return _fill(recipe, recipe.prompts.revise, task, answer=quote(answer), critiques=joined)
 
 
+def reading_prompt(recipe: Recipe, task: Task, answer: str, critique: str) -> str:
+    """Under which an answer is judged after reading a critique of it; both are quoted here."""
+    return _fill(recipe, recipe.judge.reading, task, answer=quote(answer), critique=quote(critique))
+
+
 def statement(recipe: Recipe, task: Task, answer: str) -> tuple[str, str]:
     """The judge's statement with `answer` in it, as (what stands before the answer, the answer and what follows).
 

@@ -26,6 +26,7 @@ _PROMPT_FIELDS = {
     "critique": {"question", "subject", "answer"},
     "revise": {"question", "subject", "answer", "critiques"},
     "statement": {"question", "subject", "answer"},
+    "reading": {"question", "subject", "answer", "critique"},
 }
 
 
@@ -148,6 +149,16 @@ class Judge(Section):
     yes_no: log-odds of the words Yes and No after `statement` as a prompt."""
     statement: str = "{answer}"
     """Template with `{answer}`, and `{subject}` or `{question}` if it needs them."""
+    reading: str
+    """The prompt under which the statement is judged again after reading a critique, with `{critique}` in it: a
+    critique is rewarded by how right that judgement is."""
+
+    @field_validator("reading")
+    @classmethod
+    def _reads_a_critique(cls, template: str) -> str:
+        if "{critique}" not in template:
+            raise ValueError("reading needs {critique}")
+        return _check_template(template, "reading")
 
     @field_validator("statement")
     @classmethod
@@ -268,7 +279,7 @@ class Recipe(Section):
     verifier: Verifier | None = Verifier()
     """null: no code can check an answer, the jury decides."""
     prompts: Prompts
-    judge: Judge = Judge()
+    judge: Judge
     rewards: Rewards = Rewards()
     stages: Stages = Stages()
     model: Model = Model()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from swarm.recipe.prompts import answer_prompt, critique_prompt, revise_prompt, statement
+from swarm.recipe.prompts import answer_prompt, critique_prompt, reading_prompt, revise_prompt, statement
 from swarm.recipe.schema import Recipe
 from swarm.recipe.tasks import Task
 from swarm.recipe.verifiers import extract_answer
@@ -101,12 +101,12 @@ def _pairs(
     if recipe.judge.method == "yes_no":
         question = encode_prompt(learner, recipe, before + after)
         return [(question, learner.encode(word, chat=False, system="")) for word in ("Yes", "No")]
-    # The statement stands where the model's own answer, or its revision after a critique, would stand. Without that
-    # context a small model's likelihoods say little (bench/results/verdicts.md).
+    # The statement stands where the model's own answer would stand: without that context a small model's likelihoods
+    # say little (bench/results/verdicts.md).
     if critique_text is None:
         prompt = answer_prompt(recipe, task)
     else:
-        prompt = revise_prompt(recipe, task, answer_text, [critique_text])
+        prompt = reading_prompt(recipe, task, answer_text, critique_text)
     head, tail = learner.encode_pair(before, after)
     return [(encode_prompt(learner, recipe, prompt) + head, tail)]
 
