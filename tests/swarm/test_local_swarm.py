@@ -22,11 +22,11 @@ def run(tmp_path_factory):
     ) as swarm:
         status = swarm.finish(280)
     assert status == 0, swarm.stderr.decode()[-3000:]
-    return swarm, json.loads(summary.read_text())
+    return swarm, json.loads(summary.read_text()), folder
 
 
 def test_the_summary_is_complete(run):
-    _, summary = run
+    _, summary, _ = run
     assert summary["rounds"] == ROUNDS and summary["seconds"] > 0
     assert summary["chain"]["registered_peers"] == 3 == len(summary["peers"])
     assert summary["swarm"].endswith(summary["chain"]["contract"])
@@ -37,7 +37,7 @@ def test_the_summary_is_complete(run):
 
 
 def test_everybody_took_part_in_everything(run):
-    swarm, summary = run
+    swarm, summary, _ = run
     for peer in summary["peers"]:
         for what in ("rollouts_published", "rollouts_fetched", "critiques", "revisions", "verdicts", "updates"):
             assert peer[what] > ROUNDS / 2, what
@@ -47,7 +47,7 @@ def test_everybody_took_part_in_everything(run):
 
 
 def test_reward_and_heldout_accuracy_rise(run):
-    _, summary = run
+    _, summary, _ = run
     first = statistics.mean(reward for peer in summary["peers"] for reward in peer["reward"][:4])
     last = statistics.mean(reward for peer in summary["peers"] for reward in peer["reward"][-4:])
     assert last > first + 0.1
@@ -55,11 +55,14 @@ def test_reward_and_heldout_accuracy_rise(run):
     assert min(gains) > 0 and statistics.mean(gains) > 0.15
 
 
+def running_below(folder):
+    """Peers, chain nodes and p2pd all have a path of their home among their arguments."""
+    found = psutil.process_iter(["cmdline"])
+    return [p.info["cmdline"] for p in found if any(str(folder) in part for part in p.info["cmdline"] or [])]
+
+
 def test_nothing_is_left_running(run):
-    swarm, _ = run
-    # every helper of a run has the run's folder or the run's process among its arguments or ancestors
-    mine = [p for p in psutil.process_iter(["cmdline"]) if str(swarm.pid) in (p.info["cmdline"] or [])]
-    assert mine == []
+    assert running_below(run[2]) == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
@@ -70,8 +73,10 @@ def test_the_end_of_the_parent_ends_all(tmp_path, how):
         commands = [" ".join(process.cmdline()) for process in processes]
         assert sum("p2pd" in command for command in commands) == 2
         assert sum("swarm.chain.node" in command for command in commands) == 1
+        assert len(running_below(tmp_path)) >= 1 + 2 + 2 + 1
         os.kill(swarm.pid, how)
         assert swarm.finish(40) is not None
         assert all_gone(processes, 30) == []
+        assert running_below(tmp_path) == []
         if how == signal.SIGINT:
             assert swarm.of("stopped") or swarm.of("finished")
