@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from eth_utils.address import is_address, to_checksum_address
+
 from swarm.chain.abi import call_data, creation_code, error_of, results
 from swarm.chain.client import Chain, InsufficientFunds, Receipt, Reverted, Transaction
 from swarm.errors import SwarmError
@@ -61,8 +63,10 @@ class Registry:
     """
 
     def __init__(self, chain: Chain, address: str) -> None:
+        if not is_address(address):
+            raise SwarmError(f"{address!r} is not a contract's address: it has 0x and 40 hexadecimal digits")
         self.chain = chain
-        self.address = address
+        self.address = address = to_checksum_address(address)
         self._registered: set[str] = set()  # a registration is never undone: what was true once stays true
         if not chain.code(address):
             raise SwarmError(f"there is no contract at {address} on {chain}; check the invite and the RPC url")

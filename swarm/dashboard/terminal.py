@@ -136,7 +136,7 @@ class View:
         peer = self._peer(event)
         peer.ordinal, peer.of, peer.note = event["ordinal"], event["of"], ""
         if not event["seed_from_chain"]:
-            self._say(event, "the chain is away: this round's seed could be foreseen; training goes on")
+            self._say(event, "no block of the chain in time: this round's seed could be foreseen; training goes on")
 
     def _stage(self, event: Event) -> None:
         peer = self._peer(event)

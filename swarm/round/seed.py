@@ -9,7 +9,8 @@ from swarm.round.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 8.0
+PATIENCE_S = 15.0
+"""A block of Ethereum takes up to 12 s; a development chain makes one when it is asked."""
 _POLL_S = 0.2
 
 

@@ -134,3 +134,15 @@ def test_without_a_faucet_the_missing_amount_is_named(registry, new_identity, mo
 
 def test_the_artifact_was_built_from_this_source():
     assert artifact().source_sha256 == hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+
+
+def test_an_address_in_any_writing_is_taken(registry, chain, new_identity):
+    lower = Registry(chain, registry.address.lower())
+    assert lower.address == registry.address
+    assert lower.register(new_identity()) is not None
+
+
+@pytest.mark.parametrize("address", ["", "0x12", "nonsense", "0x" + "g" * 40])
+def test_what_is_no_address_is_said(chain, address):
+    with pytest.raises(SwarmError, match="not a contract's address"):
+        Registry(chain, address)
