@@ -106,8 +106,6 @@ def test_an_address_without_our_contract_is_refused(chain, founder, new_identity
     receipt = chain.send(founder, Transaction(None, foreign))
     with pytest.raises(SwarmError, match="no swarm registry"):
         Registry(chain, receipt.contract_address)
-    with pytest.raises(SwarmError, match="refuses eth_getCode"):
-        Registry(chain, "nonsense")
 
 
 def test_what_is_no_peer_id_is_not_registered(registry):
