@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from swarm.events import Emitter
 from swarm.journal.journal import AuditRow, RecordRow
@@ -77,9 +77,19 @@ class Outcome:
     records: list[RecordRow]
     audits: list[AuditRow]
     published: set[str]
-    """Peers that published answers in time, this one included."""
+    """Peers whose answers are here, this one's included."""
     missing: set[str]
-    """Peers that were waited for in vain, in any stage."""
+    """Peers that were waited for in vain, in any stage, or whose records did not arrive or were refused."""
+
+
+class Company(Protocol):
+    """The other peers, as whoever schedules the rounds sees them."""
+
+    def expected(self) -> set[str]:
+        """The live peers that take part in this round, this one included."""
+
+    def worth_waiting(self, peers: Set[str]) -> set[str]:
+        """Those of `peers` that have not lately kept this one waiting in vain."""
 
 
 class Driver:
@@ -108,13 +118,13 @@ class Driver:
         self._emit = emit
         self._seconds_per_group: float | None = None
 
-    def run(self, number: int, ordinal: int, seed: bytes, expected: Callable[[], set[str]]) -> Outcome:
+    def run(self, number: int, ordinal: int, seed: bytes, company: Company) -> Outcome:
         """Run a round up to and including the update.
 
         Args:
             number: the round.
             ordinal: which round of this peer it is, from 1.
-            expected: the live peers that take part, asked again while waiting.
+            company: whom to wait for, asked again while waiting, and whose records to fetch.
         """
         report = RoundReport(number, ordinal)
         book = Book()
@@ -130,25 +140,22 @@ class Driver:
             rows.append(received.row)
             report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
 
-        def collect(
-            stage: Stage, wanted: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]
-        ) -> set[str]:
-            """Wait for a stage, fetch from the `wanted` among those who published, and return all who published."""
+        def collect(stage: Stage, wanted: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]) -> None:
+            """Wait for a stage, and fetch from the `wanted` among those who published."""
             with self._timed(report, "wait"):
                 self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
-                received = self._exchange.collect(number, stage, notes, wanted(set(notes)))
-            missing.update(waited_for() - set(notes))
-            for peer, item in received.items():
-                self._accept(peer, item, book, rows, report)
-            return set(notes)
+                authors = company.worth_waiting(wanted(set(notes))) - {self._peer_id}
+                received = self._exchange.collect(number, stage, notes, authors)
+            accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}
+            missing.update(waited_for() - set(notes), authors - accepted)
 
         # answer
         with self._stage(report, number, "answer"):
             tasks = self._tasks(number, reader)
             answers = answer(self._learner, self._recipe, tasks, seed + self._peer_id.encode())
             publish(self._answer_record(number, answers))
-        published = collect("answer", lambda authors: self._wanted(seed, authors), expected)
+        collect("answer", lambda authors: self._wanted(seed, authors), company.expected)
         report.partners = len(book.answers) - 1
         roster = {
             author: {group.task: len(group.rollouts) for group in record.groups}
@@ -167,8 +174,8 @@ class Driver:
             publish(self._critique_record(number, critiques))
             report.critiques = sum(len(piece.completions) for piece in critiques)
             report.verdicts = sum(len(piece.verdicts) for piece in critiques)
-        roster_peers = set(roster) & published | {self._peer_id}
-        collect("critique", lambda authors: authors & roster_peers, lambda: expected() & roster_peers)
+        authors = set(book.answers)
+        collect("critique", lambda peers: peers & authors, lambda: company.expected() & authors)
         self._keep_assigned(book, assigned)
 
         # revise
@@ -177,7 +184,7 @@ class Driver:
             revisions = self._revise(reader, own_items, seed)
             publish(self._revision_record(number, own_items, revisions))
             report.revisions = sum(map(len, revisions))
-        collect("revise", lambda authors: authors & roster_peers, lambda: expected() & roster_peers)
+        collect("revise", lambda peers: peers & authors, lambda: company.expected() & authors)
 
         # update
         with self._stage(report, number, "update"):
@@ -186,7 +193,7 @@ class Driver:
         self._score(reader, book, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
-        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], published, missing)
+        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], authors, missing)
 
     def _tasks(self, number: int, reader: Reader) -> list[Task]:
         full = self._recipe.tasks.shared + self._recipe.tasks.own
@@ -201,18 +208,17 @@ class Driver:
         sources = set(sources_of(self._recipe, seed, self._peer_id, authors))
         return sources if len(authors) - 1 > self._recipe.sharing.fetch_peers else set(authors)
 
-    def _accept(self, peer: str, item: Received, book: Book, rows: list[RecordRow], report: RoundReport) -> None:
+    def _accept(self, item: Received, book: Book, rows: list[RecordRow], report: RoundReport) -> bool:
         record = item.record
         same_tokens = record.tokenizer == self._learner.tokenizer_fingerprint
-        highest = max(
-            (token for group in record.groups for rollout in group.rollouts for token in rollout.tokens), default=0
-        )
-        if same_tokens and highest >= self._learner.vocabulary_size:
+        tokens = (token for group in record.groups for rollout in group.rollouts for token in rollout.tokens)
+        if same_tokens and max(tokens, default=0) >= self._learner.vocabulary_size:
             self._exchange.refused["token out of range"] += 1
-            return
+            return False
         book.add(record)
         rows.append(item.row)
         report.rollouts_fetched += sum(len(group.rollouts) for group in record.groups)
+        return True
 
     def _keep_assigned(self, book: Book, assigned: Mapping[Item, Sequence[str]]) -> None:
         """Critiques by those who were not drawn to judge are not read."""

@@ -1,4 +1,4 @@
-"""Whom to wait for: everybody who is here, except those who were waited for in vain."""
+"""Whom to wait for and to fetch from: everybody who is here, except those who lately cost time in vain."""
 
 from collections.abc import Set
 
@@ -6,7 +6,8 @@ MAX_SKIP = 32
 
 
 class Patience:
-    """A peer that keeps others waiting once is not waited for in the next round, then in the next two, four, ...
+    """A peer that keeps others waiting, or announces what it does not deliver, is left alone in the next round, then in
+    the next two, four, ...
 
     Each new chance that it misses costs the others one deadline; whoever publishes in time is forgiven at once.
     """

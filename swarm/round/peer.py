@@ -272,7 +272,7 @@ class Peer:
             seed_from_chain=from_chain,
         )
         try:
-            outcome = driver.run(number, ordinal, seed, schedule.expected)
+            outcome = driver.run(number, ordinal, seed, schedule)
             schedule.ended(outcome.published, outcome.missing)
             self._commit(outcome, started, seed)
         except (OSError, sqlite3.OperationalError) as error:

@@ -76,11 +76,15 @@ class Schedule:
         self.check_stop()
         live = self._presence.fresh()
         playing = {peer for peer, note in live.items() if note.round == self._number}
-        return {self._me} | self._patience.worth_waiting(playing | (self._partners & set(live)), self._ordinal)
+        return {self._me} | self.worth_waiting(playing | (self._partners & set(live)))
 
-    def ended(self, published: Set[str], missing: Set[str]) -> None:
-        """Learn from a round: who published answers, and who was waited for in vain."""
-        self._partners = set(published) - {self._me}
+    def worth_waiting(self, peers: Set[str]) -> set[str]:
+        """Those of `peers` that have not lately kept this one waiting in vain."""
+        return self._patience.worth_waiting(peers, self._ordinal)
+
+    def ended(self, published: set[str], missing: set[str]) -> None:
+        """Learn from a round: whose answers came, and who was waited for in vain or did not deliver."""
+        self._partners = published - missing - {self._me}
         self._patience.note(self._ordinal, published=published, missing=missing)
 
     def following(self, number: int) -> int:
@@ -108,7 +112,7 @@ class Schedule:
             live = self._presence.fresh()
             playing = {peer: note.round for peer, note in live.items()}
             here = self._partners | {peer for peer, number in playing.items() if number == current}
-            expected = self._patience.worth_waiting(here & set(live), self._ordinal)
+            expected = self.worth_waiting(here & set(live))
             finished = self._exchange.done(current)
             if finished_at is not None or not expected:
                 expected |= {self._me}

@@ -22,6 +22,19 @@ SEED = b"s" * 32
 
 
 @dataclass
+class Everybody:
+    """A company in which all are waited for."""
+
+    peers: set
+
+    def expected(self):
+        return set(self.peers)
+
+    def worth_waiting(self, peers):
+        return set(peers)
+
+
+@dataclass
 class Bench:
     """Peers that play rounds together, in threads."""
 
@@ -64,7 +77,7 @@ class Bench:
         def run(me: str) -> None:
             try:
                 everybody = set(self.drivers) | others
-                outcomes[me] = self.drivers[me].run(number, number + 1, SEED, lambda: set(everybody))
+                outcomes[me] = self.drivers[me].run(number, number + 1, SEED, Everybody(everybody))
                 self.audits[me] += outcomes[me].audits
             except Exception as error:  # noqa: BLE001 - shown by the test that waits for it
                 failures.append(error)

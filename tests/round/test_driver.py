@@ -135,6 +135,7 @@ def test_a_peer_that_does_not_deliver_costs_nothing_but_itself(bench):
         ghost.announce(f"{bench.played}/{stage}", note_bytes(absent), 60)
     for outcome in bench.play(others=frozenset({STRANGER.peer_id})).values():
         assert outcome.report.partners == 2 and outcome.report.refused["not delivered"] >= 1
+        assert outcome.missing == {STRANGER.peer_id}, "it is left alone in the next round"
 
 
 def test_notes_are_strict():

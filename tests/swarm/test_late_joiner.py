@@ -60,3 +60,20 @@ def test_the_swarm_survives_chain_and_founder(tmp_path):
             joiner.wait_for(
                 "round_done", 90, lambda event: event["number"] > alone["number"] and event["partners"] == 0
             )
+
+
+def test_a_founder_returns_to_its_swarm(tmp_path):
+    seen = []
+    for ordinal in (2, 4):
+        summary = tmp_path / "summary.json"
+        with PeerProcess(
+            "--home", tmp_path / "home", "--recipe", "tiny", "--rounds", 2, "--summary", summary
+        ) as founder:
+            assert founder.finish(120) == 0, founder.stderr.decode()
+        seen.append(json.loads(summary.read_text()))
+        assert seen[-1]["rounds"] == ordinal
+    first, second = seen
+    assert (first["swarm"], first["chain"]) == (second["swarm"], second["chain"]), "the invite stays true"
+    assert first["peers"][0]["peer_id"] == second["peers"][0]["peer_id"]
+    assert second["peers"][0]["reward"][:2] == first["peers"][0]["reward"]
+    assert second["peers"][0]["points"] >= first["peers"][0]["points"]
