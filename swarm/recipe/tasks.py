@@ -89,10 +89,23 @@ def _item_task(source: ItemSource, index: int, generator: random.Random) -> Task
 
 
 def _gym_task(source: GymSource, index: int, generator: random.Random) -> Task:
-    entry = gym_dataset(source, generator.getrandbits(31))[0]
+    number = generator.getrandbits(31)
+    try:
+        entry = gym_dataset(source)[number]
+    except IndexError:  # a few datasets make all their entries up front, so each task needs one of its own
+        entry = _make(source, number)[0]
     return Task(index, str(entry["question"])[:MAX_QUESTION_CHARS], entry)
 
 
-def gym_dataset(source: GymSource, seed: int) -> Any:
-    """The reasoning_gym dataset of a source, of size 1, under a seed."""
+def gym_dataset(source: GymSource) -> Any:
+    """The reasoning_gym dataset of a source. Making one may read a word list, so it is made once."""
+    return _cached(source.model_dump_json())
+
+
+@lru_cache(maxsize=64)
+def _cached(source: str) -> Any:
+    return _make(GymSource.model_validate_json(source), 0)
+
+
+def _make(source: GymSource, seed: int) -> Any:
     return reasoning_gym.create_dataset(source.dataset, seed=seed, size=1, **source.config)

@@ -4,7 +4,6 @@ import logging
 import math
 import re
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from typing import Any
 
 from swarm.recipe.schema import GymSource, Recipe, Verifier
@@ -69,14 +68,9 @@ def _same_number(answer: str, truth: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=64)
-def _scorer(key: str) -> Any:
-    return gym_dataset(GymSource.model_validate_json(key), 0)
-
-
 def _gym_score(source: GymSource, answer: str, entry: dict[str, Any]) -> float:
     try:
-        score = float(_scorer(source.model_dump_json()).score_answer(answer, entry))
+        score = float(gym_dataset(source).score_answer(answer, entry))
     except Exception as error:  # noqa: BLE001 - some datasets' scorers raise on free text: that text is not an answer
         logger.debug("the scorer of %s raised on %r: %s", source.dataset, answer[:80], error)
         return 0.0

@@ -28,17 +28,14 @@ FIND_RECIPE_S = 60.0
 class Membership:
     """A swarm as a peer is about to enter it."""
 
+    swarm: str
+    """Its id: chain id and contract address."""
     chain: Chain
     registry: Registry
     recipe: Recipe | None
     """None where this machine does not have it yet."""
     bootstrap: tuple[str, ...]
     founded: bool
-
-    @property
-    def swarm(self) -> str:
-        """The swarm's id: chain id and contract address."""
-        return f"{self.chain.chain_id}:{self.registry.address}"
 
 
 def enter(
@@ -97,7 +94,8 @@ def enter(
     journal.put("rpc", chain.url)
     known = tuple(filter(None, (journal.get("addresses") or "").split()))
     bootstrap = tuple(dict.fromkeys([*(invite.bootstrap if invite else ()), *known]))
-    return Membership(chain, registry, recipe, bootstrap, founded)
+    swarm = f"{chain.chain_id}:{registry.address}"
+    return Membership(swarm, chain, registry, recipe, bootstrap, founded)
 
 
 def find_recipe(membership: Membership, network: Network, journal: Journal, timeout_s: float = FIND_RECIPE_S) -> Recipe:

@@ -205,7 +205,7 @@ class Peer:
         self._presence.start()
         invite = Invite(
             _as_others_see(membership.chain.url, network.addresses[0]),
-            membership.chain.chain_id,
+            int(membership.swarm.split(":")[0]),
             membership.registry.address,
             tuple(network.addresses[:4]),
         )

@@ -173,3 +173,14 @@ def test_statement_parts_join_to_the_whole():
     task = derive_tasks(ARITHMETIC, SEED, 1)[0]
     before, after = statement(ARITHMETIC, task, "12")
     assert before.endswith(" = ") and after == "12"
+
+
+@pytest.mark.parametrize("dataset", ["spell_backward", "gsm_symbolic"])
+def test_datasets_with_and_without_entries_made_up_front(tmp_path, dataset):
+    start, end = TEXT.index("    - dataset"), TEXT.index("  shared:")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT[:start] + f"    - dataset: {dataset}\n" + TEXT[end:].replace("count: 64", "count: 3"))
+    recipe = load_recipe(path)
+    tasks = derive_tasks(recipe, SEED, 6)
+    assert [task.question for task in tasks] == [task.question for task in derive_tasks(recipe, SEED, 6)]
+    assert len({task.question for task in tasks}) > 3
