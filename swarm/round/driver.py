@@ -79,7 +79,9 @@ class Outcome:
     published: set[str]
     """Peers whose answers are here, this one's included."""
     missing: set[str]
-    """Peers that were waited for in vain, in any stage, or whose records did not arrive or were refused."""
+    """Peers that were waited for in vain, in any stage."""
+    undelivered: set[str]
+    """Peers that announced a record which did not arrive or was refused."""
 
 
 class Company(Protocol):
@@ -88,8 +90,8 @@ class Company(Protocol):
     def expected(self) -> set[str]:
         """The live peers that take part in this round, this one included."""
 
-    def worth_waiting(self, peers: Set[str]) -> set[str]:
-        """Those of `peers` that have not lately kept this one waiting in vain."""
+    def worth_fetching(self, peers: Set[str]) -> set[str]:
+        """Those of `peers` that have not lately announced what they did not deliver."""
 
 
 class Driver:
@@ -130,6 +132,7 @@ class Driver:
         book = Book()
         rows: list[RecordRow] = []
         missing: set[str] = set()
+        undelivered: set[str] = set()
         reader = Reader(self._learner, self._recipe, seed, book, self._calibration)
         tokens_before = self._learner.counters.generated_tokens
         refused_before = Counter(self._exchange.refused)
@@ -145,10 +148,11 @@ class Driver:
             with self._timed(report, "wait"):
                 self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
-                authors = company.worth_waiting(wanted(set(notes))) - {self._peer_id}
+                authors = company.worth_fetching(wanted(set(notes))) - {self._peer_id}
                 received = self._exchange.collect(number, stage, notes, authors)
             accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}
-            missing.update(waited_for() - set(notes), authors - accepted)
+            missing.update(waited_for() - set(notes))
+            undelivered.update(authors & set(notes) - accepted)
 
         # answer
         with self._stage(report, number, "answer"):
@@ -193,7 +197,7 @@ class Driver:
         self._score(reader, book, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
-        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], authors, missing)
+        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered)
 
     def _tasks(self, number: int, reader: Reader) -> list[Task]:
         full = self._recipe.tasks.shared + self._recipe.tasks.own

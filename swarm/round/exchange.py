@@ -28,8 +28,10 @@ from swarm.round.records import (
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
-FETCH_S = 20.0
-"""Seconds to fetch the records of a stage; 8 MB, the most that one may have, take 7 over a 10 Mbit/s uplink."""
+MAX_FETCH_S = 20.0
+"""Seconds to fetch the records of a stage, in long rounds; 8 MB, the most that one has, take 7 over 10 Mbit/s."""
+FETCH_SHARE = 0.1
+"""The same as a share of the round: a provider that stalls must not make a peer late for those who wait for it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Exchange:
         self._network = network
         self._swarm = swarm
         self._recipe = recipe
+        self._fetch_s = min(MAX_FETCH_S, FETCH_SHARE * recipe.timing.round_s)
         self._lifetime_s = min(3600.0, 3.0 * recipe.timing.round_s + 60)
         self.refused: Counter[str] = Counter()
         """Records of others that were not accepted, by reason."""
@@ -94,7 +97,7 @@ class Exchange:
             if author in notes and author != self._network.peer_id:
                 note = notes[author][1]
                 wanted.setdefault(BlobRef(note.sha256, note.size), []).append(author)
-        blobs = self._network.fetch_many(wanted, FETCH_S) if wanted else {}
+        blobs = self._network.fetch_many(wanted, self._fetch_s) if wanted else {}
         received: dict[str, Received] = {}
         for reference, providers in wanted.items():
             for author in providers:

@@ -6,25 +6,25 @@ MAX_SKIP = 32
 
 
 class Patience:
-    """A peer that keeps others waiting, or announces what it does not deliver, is left alone in the next round, then in
-    the next two, four, ...
+    """A peer that fails once is left alone in the next round, then in the next two, four, ...
 
-    Each new chance that it misses costs the others one deadline; whoever publishes in time is forgiven at once.
+    One of these is kept for waiting and one for fetching. Each new chance that a peer misses costs the others one
+    deadline; whoever does well is forgiven at once.
     """
 
     def __init__(self) -> None:
         self._misses: dict[str, int] = {}
         self._until: dict[str, int] = {}
 
-    def note(self, ordinal: int, *, published: Set[str], missing: Set[str]) -> None:
+    def note(self, ordinal: int, *, good: Set[str], bad: Set[str]) -> None:
         """What the round `ordinal` showed."""
-        for peer in published - missing:
+        for peer in good - bad:
             self._misses.pop(peer, None)
             self._until.pop(peer, None)
-        for peer in missing:
+        for peer in bad:
             self._misses[peer] = self._misses.get(peer, 0) + 1
             self._until[peer] = ordinal + min(2 ** (self._misses[peer] - 1), MAX_SKIP)
 
-    def worth_waiting(self, peers: Set[str], ordinal: int) -> set[str]:
-        """Those of `peers` that are waited for in the round `ordinal`."""
+    def worth_it(self, peers: Set[str], ordinal: int) -> set[str]:
+        """Those of `peers` that are not left alone in the round `ordinal`."""
         return {peer for peer in peers if ordinal > self._until.get(peer, 0)}

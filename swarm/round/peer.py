@@ -273,7 +273,7 @@ class Peer:
         )
         try:
             outcome = driver.run(number, ordinal, seed, schedule)
-            schedule.ended(outcome.published, outcome.missing)
+            schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
             self._commit(outcome, started, seed)
         except (OSError, sqlite3.OperationalError) as error:
             raise SwarmError(

@@ -15,6 +15,8 @@ BEAT_S = 4.0
 FRESH_S = 0.5
 LIFETIME_S = 20.0
 """A peer that was silent for this long is not waited for."""
+SKEW_S = 5.0
+"""Heartbeats that claim to live longer than LIFETIME_S and this difference of clocks are not believed."""
 SLOT = "live"
 
 
@@ -98,7 +100,7 @@ class Presence:
         live: dict[str, LiveNote] = {}
         foreign: set[str] = set()
         for peer_id, announcement in announcements.items():
-            if peer_id == self._network.peer_id or announcement.expires <= now:
+            if peer_id == self._network.peer_id or not 0 < announcement.expires - now < LIFETIME_S + SKEW_S:
                 continue
             try:
                 note = read_note(LiveNote, announcement.value)

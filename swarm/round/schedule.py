@@ -31,6 +31,7 @@ class Schedule:
         self._emit = emit
         self._stop = stop
         self._patience = Patience()
+        self._trust = Patience()
         self._partners: set[str] = set()
         self._number = -1
         self._ordinal = 0
@@ -76,16 +77,18 @@ class Schedule:
         self.check_stop()
         live = self._presence.fresh()
         playing = {peer for peer, note in live.items() if note.round == self._number}
-        return {self._me} | self.worth_waiting(playing | (self._partners & set(live)))
+        here = playing | (self._partners & set(live))
+        return {self._me} | self._patience.worth_it(here, self._ordinal) & self.worth_fetching(here)
 
-    def worth_waiting(self, peers: Set[str]) -> set[str]:
-        """Those of `peers` that have not lately kept this one waiting in vain."""
-        return self._patience.worth_waiting(peers, self._ordinal)
+    def worth_fetching(self, peers: Set[str]) -> set[str]:
+        """Those of `peers` that have not lately announced what they did not deliver."""
+        return self._trust.worth_it(peers, self._ordinal)
 
-    def ended(self, published: set[str], missing: set[str]) -> None:
-        """Learn from a round: whose answers came, and who was waited for in vain or did not deliver."""
-        self._partners = published - missing - {self._me}
-        self._patience.note(self._ordinal, published=published, missing=missing)
+    def ended(self, published: set[str], missing: set[str], undelivered: set[str]) -> None:
+        """Learn from a round: whose answers came, who was waited for in vain, and who did not deliver."""
+        self._partners = published - {self._me}
+        self._patience.note(self._ordinal, good=published, bad=missing)
+        self._trust.note(self._ordinal, good=published, bad=undelivered)
 
     def following(self, number: int) -> int:
         """Say that this peer has finished a round, and wait for the start of the next."""
@@ -111,8 +114,8 @@ class Schedule:
         while True:
             live = self._presence.fresh()
             playing = {peer: note.round for peer, note in live.items()}
-            here = self._partners | {peer for peer, number in playing.items() if number == current}
-            expected = self.worth_waiting(here & set(live))
+            # Only those whose answers came: who says that it plays and does not must not hold up the others.
+            expected = self._partners & set(live)
             finished = self._exchange.done(current)
             if finished_at is not None or not expected:
                 expected |= {self._me}

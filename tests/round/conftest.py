@@ -30,7 +30,7 @@ class Everybody:
     def expected(self):
         return set(self.peers)
 
-    def worth_waiting(self, peers):
+    def worth_fetching(self, peers):
         return set(peers)
 
 

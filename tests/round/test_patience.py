@@ -7,17 +7,17 @@ def test_each_miss_doubles_the_pause():
     patience = Patience()
     tries = []
     for ordinal in range(1, 40):
-        waiting = bool(patience.worth_waiting({"slow"}, ordinal))
+        waiting = bool(patience.worth_it({"slow"}, ordinal))
         tries += [ordinal] if waiting else []
-        patience.note(ordinal, published={"quick"}, missing={"slow"} if waiting else set())
+        patience.note(ordinal, good={"quick"}, bad={"slow"} if waiting else set())
     assert tries == [1, 3, 6, 11, 20, 37]
 
 
 def test_publishing_in_time_forgives():
     patience = Patience()
-    patience.note(1, published=set(), missing={"slow"})
-    assert patience.worth_waiting({"slow", "quick"}, 2) == {"quick"}
-    patience.note(2, published={"slow"}, missing=set())
-    assert patience.worth_waiting({"slow"}, 3) == {"slow"}
-    patience.note(3, published=set(), missing={"slow"})
-    assert patience.worth_waiting({"slow"}, 5) == {"slow"}
+    patience.note(1, good=set(), bad={"slow"})
+    assert patience.worth_it({"slow", "quick"}, 2) == {"quick"}
+    patience.note(2, good={"slow"}, bad=set())
+    assert patience.worth_it({"slow"}, 3) == {"slow"}
+    patience.note(3, good=set(), bad={"slow"})
+    assert patience.worth_it({"slow"}, 5) == {"slow"}

@@ -72,12 +72,12 @@ def test_it_waits_for_those_who_play_and_not_for_those_who_left(players):
     players[1].presence.say(leaving=True)
     players[0].presence.refresh()
     assert players[0].schedule.expected() == {me, second}
-    players[0].schedule.ended(published={me}, missing={second})
+    players[0].schedule.ended(published={me}, missing={second}, undelivered={other})
     players[0].schedule.begin(9, 2, 0.0)
     players[2].schedule.begin(9, 2, 0.0)
     players[0].presence.refresh()
     assert players[0].schedule.expected() == {me}, "who was waited for in vain is not, in the next round"
-    assert other not in players[0].schedule.expected()
+    assert players[0].schedule.worth_fetching({second, other}) == {second}, "who was only late is still fetched from"
 
 
 def test_other_versions_are_seen_and_not_waited_for(players):
@@ -93,7 +93,7 @@ def test_peers_start_the_next_round_together(players):
 
     def run(player):
         player.schedule.begin(8, 1, 0.0)
-        player.schedule.ended({p.identity.peer_id for p in players[:3]}, set())
+        player.schedule.ended({p.identity.peer_id for p in players[:3]}, set(), set())
         started[player.identity.peer_id] = player.schedule.following(8)
 
     threads = [threading.Thread(target=run, args=(player,)) for player in players[:3]]
@@ -113,3 +113,23 @@ def test_a_stop_ends_every_wait(players):
         players[0].schedule.gather(9)
     with pytest.raises(Stopped):
         players[0].schedule.following(8)
+
+
+def test_who_plays_without_publishing_holds_up_nobody(players):
+    clock = players[0].schedule.clock
+    number = clock.first_after(time.time())
+    for player in players[:2]:
+        player.schedule.begin(number, 1, 0.0)
+        player.schedule.ended({p.identity.peer_id for p in players[:2]}, set(), set())
+    players[2].claim(round=number)
+    exchange = Exchange(players[1].network, "1:0xswarm", RECIPE)
+    exchange.say_done(number, time.time())
+    started = time.monotonic()
+    assert players[0].schedule.following(number) > number
+    assert time.monotonic() - started < 5 < RECIPE.timing.round_s
+
+
+def test_a_heartbeat_that_claims_a_long_life_is_not_believed(players):
+    network = players[1].network
+    network.announce(SLOT, note_bytes(players[1].note.model_copy(update={"round": 8})), 3000)
+    assert players[1].identity.peer_id not in players[0].presence.refresh()

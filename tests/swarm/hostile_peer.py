@@ -17,7 +17,7 @@ from swarm.identity.key import load_or_create
 from swarm.network.blobs import BlobRef
 from swarm.network.invite import Invite
 from swarm.network.node import Network
-from swarm.round.presence import SLOT
+from swarm.round.presence import LIFETIME_S, SLOT
 from swarm.round.records import AnswerRecord, LiveNote, StageNote, decode, encode, note_bytes, read_note
 
 
@@ -53,7 +53,7 @@ class Hostile:
 
     def attack(self, number: int, victim: str, note: LiveNote) -> str:
         claim = note.model_copy(update={"name": "hostile", "round": number})
-        self.network.announce(SLOT, note_bytes(claim), 60)
+        self.network.announce(SLOT, note_bytes(claim), LIFETIME_S)
         kind = self.kinds[self.turn % len(self.kinds)]
         self.turn += 1
         for stage in ("answer", "critique", "revise"):

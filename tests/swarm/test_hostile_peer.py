@@ -57,8 +57,10 @@ def test_the_others_go_on(tmp_path):
     done = second.of("round_done")
     assert len(done) == ROUNDS
     assert all(event["partners"] == 1 for event in done), "the honest partner is there, the hostile one never counts"
-    refused = {reason for peer in (first, second) for event in peer.of("round_done") for reason in event["refused"]}
-    assert {"garbage", "too large", "replayed", "too long", "not delivered"} <= refused
+    refused = [event["refused"] for peer in (first, second) for event in peer.of("round_done")]
+    assert any("garbage" in reasons for reasons in refused)
+    # each kind of false record has a test of its own; here it shows that failing costs its author ever more attention
+    assert 2 <= sum(bool(reasons) for reasons in refused) <= ROUNDS
     peer = json.loads(summary.read_text())["peers"][0]
     assert peer["updates"] >= ROUNDS - 1 and peer["critiques"] > 0 and peer["revisions"] > 0
     assert peer["heldout"]["after"] > peer["heldout"]["before"]
