@@ -42,6 +42,8 @@ class Presence:
     def start(self) -> None:
         self._beat()
         self._look()
+        if not self.live():
+            self._changed({}, set())  # being alone is news too
         self._thread.start()
 
     def live(self) -> dict[str, LiveNote]:

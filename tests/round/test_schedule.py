@@ -133,3 +133,10 @@ def test_a_heartbeat_that_claims_a_long_life_is_not_believed(players):
     network = players[1].network
     network.announce(SLOT, note_bytes(players[1].note.model_copy(update={"round": 8})), 3000)
     assert players[1].identity.peer_id not in players[0].presence.refresh()
+
+
+def test_being_alone_is_said():
+    player = Player(Ether("1:0xswarm"), Clock(int(time.time()), RECIPE.timing), 1)
+    player.presence.start()
+    player.presence.stop()
+    assert player.seen[0] == ({}, set())
