@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from swarm.chain.launch import RunningNode, start_node
+from swarm.chain.launch import start_node
 from swarm.errors import SwarmError
 from swarm.events import Emitter, Event, Sink
 from swarm.join import HOMES
@@ -59,7 +59,7 @@ class LocalSwarm:
             if rpc is None and options.invite is None:
                 self._emit("starting", what="the development chain", expect_s=5)
                 node = start_node(base / "chain", options.host, options.chain_port)
-                stack.callback(RunningNode.stop, node)
+                stack.callback(node.stop)
                 rpc = node.url
             peers = Children(base, options, rpc, self._events)
             stack.callback(peers.stop)
@@ -98,9 +98,7 @@ class LocalSwarm:
                 running.discard(index)
                 self._ended(index, peers, others_started)
                 continue
-            self._sink(event)
-            if event["event"] in ("finished", "stopped") and event["summary"]:
-                self._summaries[index] = event["summary"]
+            self._take(index, event)
             if event["event"] == "invite" and not others_started:
                 others_started = True
                 for other in range(2, self._options.peers + 1):
@@ -110,6 +108,11 @@ class LocalSwarm:
             self._emit("stopping", what="ending all peers")
             peers.ask_to_stop()
             self._drain(running)
+
+    def _take(self, index: int, event: Event) -> None:
+        self._sink(event)
+        if event["event"] in ("finished", "stopped") and event["summary"]:
+            self._summaries[index] = event["summary"]
 
     def _ended(self, index: int, peers: "Children", others_started: bool) -> None:
         if index in self._summaries:
@@ -130,9 +133,7 @@ class LocalSwarm:
             if event is None:
                 running.discard(index)
                 continue
-            self._sink(event)
-            if event["event"] in ("finished", "stopped") and event["summary"]:
-                self._summaries[index] = event["summary"]
+            self._take(index, event)
 
 
 class Children:

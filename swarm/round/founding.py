@@ -72,7 +72,9 @@ def enter(
         url = rpc or (None if _has_own_chain(home) or not remembered else journal.get("rpc"))
         if url is None:
             emit("starting", what="the development chain", expect_s=5)
-            url = stack.enter_context(_node(home, host, chain_port))
+            node = start_node(home / "chain", host, chain_port)
+            stack.callback(node.stop)
+            url = node.url
         chain = Chain(url, expected_chain_id=int(remembered_chain) if remembered_chain else None)
         if contract is not None:
             registry = _registry(chain, contract, remembered, remembered_chain, home)
@@ -119,10 +121,11 @@ def find_recipe(membership: Membership, network: Network, journal: Journal, time
             except RecordRefused:
                 continue
         for size, peers in sorted(providers.items(), key=lambda entry: -len(entry[1])):
+            left = deadline - time.monotonic()
+            if left <= 0:  # peers may claim as many sizes as they are
+                break
             try:
-                return parse_recipe(
-                    network.fetch(BlobRef(wanted.hex(), size), peers, timeout_s=min(20.0, max(1.0, left)))
-                )
+                return parse_recipe(network.fetch(BlobRef(wanted.hex(), size), peers, timeout_s=min(20.0, left)))
             except (BlobUnavailable, ValueError):
                 continue
         time.sleep(0.5)
@@ -145,14 +148,3 @@ def _registry(
 
 def _has_own_chain(home: Path) -> bool:
     return (home / "chain").is_dir()
-
-
-class _node:
-    def __init__(self, home: Path, host: str, port: int) -> None:
-        self._node = start_node(home / "chain", host, port)
-
-    def __enter__(self) -> str:
-        return self._node.url
-
-    def __exit__(self, *_: object) -> None:
-        self._node.stop()

@@ -32,7 +32,7 @@ class Presence:
         self._changed = changed
         self._lock = threading.Lock()
         self._note = note
-        self._live: dict[str, LiveNote] = {}
+        self._live: dict[str, LiveNote] | None = None  # until the first look: being alone is news then
         self._foreign: set[str] = set()
         self._looked = 0.0
         self._wake = threading.Event()
@@ -42,14 +42,12 @@ class Presence:
     def start(self) -> None:
         self._beat()
         self._look()
-        if not self.live():
-            self._changed({}, set())  # being alone is news too
         self._thread.start()
 
     def live(self) -> dict[str, LiveNote]:
         """The other live peers of this protocol version, by peer id."""
         with self._lock:
-            return dict(self._live)
+            return dict(self._live or {})
 
     def say(self, *, round: int | None = None, tokens_per_s: float | None = None, leaving: bool = False) -> None:
         """Change what the heartbeat says, and send it now."""
@@ -113,7 +111,7 @@ class Presence:
             elif not note.leaving:
                 live[peer_id] = note
         with self._lock:
-            came_or_went = set(live) != set(self._live) or foreign != self._foreign
+            came_or_went = self._live is None or set(live) != set(self._live) or foreign != self._foreign
             self._live, self._foreign = live, foreign
         if came_or_went:
             self._changed(dict(live), set(foreign))

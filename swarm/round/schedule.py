@@ -32,6 +32,7 @@ class Schedule:
         self._stop = stop
         self._patience = Patience()
         self._trust = Patience()
+        self._finishing = Patience()
         self._partners: set[str] = set()
         self._number = -1
         self._ordinal = 0
@@ -115,10 +116,11 @@ class Schedule:
             live = self._presence.fresh()
             playing = {peer: note.round for peer, note in live.items()}
             # Only those whose answers came: who says that it plays and does not must not hold up the others.
-            expected = self._partners & set(live)
+            others = self._finishing.worth_it(self._partners & set(live), self._ordinal)
+            expected = set(others)
             finished = self._exchange.done(current)
             if finished_at is not None or not expected:
-                expected |= {self._me}
+                expected.add(self._me)
                 finished[self._me] = finished_at or time.time()
             number = next_round(
                 self.clock,
@@ -130,6 +132,8 @@ class Schedule:
                 now=time.time(),
             )
             if number is not None:
+                overdue = others - set(finished) if time.time() >= self.clock.end(current) else set()
+                self._finishing.note(self._ordinal, good=set(finished), bad=overdue)
                 while (left := self.clock.start(number) - time.time()) > 0:
                     self._pause(min(left, 0.5))
                 return number

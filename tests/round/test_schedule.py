@@ -140,3 +140,21 @@ def test_being_alone_is_said():
     player.presence.start()
     player.presence.stop()
     assert player.seen[0] == ({}, set())
+
+
+def test_who_never_says_that_it_has_finished_holds_up_one_round_and_not_the_next():
+    """It publishes everything in time and withholds the last word."""
+    ether = Ether("1:0xswarm")
+    clock = Clock(int(time.time()) - 100, RECIPE.timing.model_copy(update={"round_s": 4}))
+    me, mute = Player(ether, clock, 1), Player(ether, clock, 2)
+    both = {me.identity.peer_id, mute.identity.peer_id}
+    waited = []
+    number = clock.first_after(time.time())
+    for ordinal in (1, 2):
+        me.schedule.begin(number, ordinal, 0.0)
+        mute.claim(round=number)
+        me.schedule.ended(both, set(), set())
+        started = time.monotonic()
+        number = me.schedule.following(number)
+        waited.append(time.monotonic() - started)
+    assert waited[0] > 2 and waited[1] < 2.5, waited
