@@ -17,9 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hivemind.p2p import P2P, PeerID
+from hivemind.p2p import P2P
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
-from hivemind.utils.multiaddr import Multiaddr
 
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity
@@ -28,19 +27,17 @@ from swarm.network.announcements import Announcement
 from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
 from swarm.network.daemon import Daemon, kill_now, start_daemon
-from swarm.network.dht import AnnouncementValidator, SwarmNode, SwarmProtocol
+from swarm.network.dht import SwarmNode
+from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
+from swarm.network.protocol import SwarmProtocol
 from swarm.network.transfer import BlobService, Fetcher, Traffic, UploadLimits
+from swarm.network.validation import AnnouncementValidator
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
-_CONNECT_TIMEOUT_S = 8.0
 _TICK_S = 0.5
-_REFRESH_S = 30.0
-_REMEMBER_S = 5.0
-_REJOIN_S = (1.0, 30.0)
-_MAX_REMEMBERED = 256
 _GRACE_S = 2.0
 _ANNOUNCE_WAIT_S = 2.0
 
@@ -101,8 +98,6 @@ class Network:
         self._refused: Counter[str] = Counter()
         self._traffic = Traffic()
         self._store = BlobStore(blob_dir, blob_quota_bytes)
-        self._bootstrap: list[str] = []
-        self._remembered: dict[str, list[Multiaddr]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._daemon: Daemon | None = None
         self._closing = False
@@ -211,7 +206,6 @@ class Network:
         self, is_member: Callable[[str], bool], bootstrap: list[str], port: int, limits: UploadLimits, timeout_s: float
     ) -> None:
         started = time.monotonic()
-        self._bootstrap = bootstrap
         self._members = Members(is_member, self.peer_id)
         validator = AnnouncementValidator(self._swarm_id, self._refused)
         self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
@@ -221,13 +215,13 @@ class Network:
         self._port = port
         await self._start_daemon()
         self._board = Board(self._identity, self._swarm_id, self._node)
+        self._meeting = Meeting(self._node, bootstrap)
         if bootstrap:
             left = timeout_s - (time.monotonic() - started)
-            if not await self._join(self._bootstrap, max(0.0, min(_CONNECT_TIMEOUT_S, left))):
+            if not await self._meeting.join(bootstrap, max(0.0, min(CONNECT_TIMEOUT_S, left))):
                 _log.warning("none of %d bootstraps answers: alone for now, trying again", len(bootstrap))
-        self._tasks = [
-            asyncio.ensure_future(job()) for job in (self._watch_daemon, self._keep_publishing, self._keep_meeting)
-        ]
+        jobs = (self._watch_daemon, self._keep_publishing, self._meeting.keep_on)
+        self._tasks = [asyncio.ensure_future(job()) for job in jobs]
 
     async def _start_daemon(self) -> None:
         daemon, self._port = await start_daemon(self._key_file, self._host, self._port, self._announce_host)
@@ -266,7 +260,6 @@ class Network:
         await asyncio.wait([sending], timeout=_ANNOUNCE_WAIT_S)
         if sending.done():
             return sending.result()
-        sending.add_done_callback(_log_failure)
         return self._board.latest(slot)
 
     async def _read(self, slot: str, timeout_s: float) -> dict[str, Announcement]:
@@ -280,51 +273,11 @@ class Network:
         return {peer: said for peer, said in found.items() if peer in members and said.expires > now}
 
     async def _connect(self, addresses: list[str], timeout_s: float) -> bool:
-        self._bootstrap = list(dict.fromkeys([*addresses, *self._bootstrap]))[:_MAX_REMEMBERED]
-        reached = await self._join(addresses, timeout_s)
+        self._meeting.remember(addresses)
+        reached = await self._meeting.join(addresses, timeout_s)
         if reached:
             await asyncio.wait([asyncio.ensure_future(self._board.publish())], timeout=_GRACE_S / 2)
         return reached or bool(self._node.peers())
-
-    async def _join(self, addresses: Sequence[str], timeout_s: float) -> bool:
-        """Meet the peers at `addresses`, and through them their neighbours."""
-        ways: dict[PeerID, list[Multiaddr]] = {}
-        for address in addresses:
-            peer, way = check_address(address)
-            if peer.to_base58() != self.peer_id:
-                ways.setdefault(peer, []).append(way)
-        return await self._meet(ways, timeout_s)
-
-    async def _meet(self, ways: Mapping[PeerID, Sequence[Multiaddr]], timeout_s: float) -> bool:
-        if not ways:
-            return False
-        calls = [asyncio.ensure_future(self._greet(peer, addresses)) for peer, addresses in ways.items()]
-        deadline = time.monotonic() + timeout_s
-        pending: set[asyncio.Future[bool]] = set(calls)
-        while pending and not any(call.done() and call.result() for call in calls):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            _, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if pending:  # one answered: give the others a moment, then go on without them
-            _, pending = await asyncio.wait(pending, timeout=min(1.0, max(0.0, deadline - time.monotonic())))
-        for call in pending:
-            call.cancel()
-        if not any(call.done() and not call.cancelled() and call.result() for call in calls):
-            return False
-        looking = asyncio.ensure_future(self._node.find_nearest_nodes([self._node.node_id]))
-        looking.add_done_callback(_log_failure)
-        await asyncio.wait([looking], timeout=max(0.0, deadline - time.monotonic()))
-        return True
-
-    async def _greet(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> bool:
-        try:
-            if addresses:
-                await asyncio.wait_for(self._p2p._client.connect(peer, addresses), _CONNECT_TIMEOUT_S)
-            return await self._node.protocol.call_ping(peer) is not None
-        except (P2PDaemonError, OSError, EOFError, TimeoutError) as error:
-            _log.debug("cannot reach %s: %s", peer, error)
-            return False
 
     async def _watch_daemon(self) -> None:
         while True:
@@ -346,7 +299,8 @@ class Network:
                     pause_s = min(10.0, pause_s * 2)
             self._node.protocol.storage = held
             self._board.adopt(self._node)
-            await self._meet_again()
+            self._meeting.adopt(self._node)
+            await self._meeting.again()
 
     async def _keep_publishing(self) -> None:
         while True:
@@ -358,45 +312,6 @@ class Network:
                 _log.debug("publishing failed: %r", error)
             except Exception:  # noqa: BLE001 - one odd tick must not end them all; it is logged as the bug it is
                 _log.exception("publishing failed, and goes on")
-
-    async def _keep_meeting(self) -> None:
-        pause_s = _REJOIN_S[0]
-        refreshed = time.monotonic()
-        while True:
-            await asyncio.sleep(pause_s if not self._node.peers() else _REMEMBER_S)
-            try:
-                if not self._node.peers():
-                    await self._meet_again()
-                    pause_s = min(_REJOIN_S[1], pause_s * 2)
-                    continue
-                pause_s = _REJOIN_S[0]
-                await self._remember_peers()
-                if time.monotonic() - refreshed > _REFRESH_S:
-                    refreshed = time.monotonic()
-                    await self._node.find_nearest_nodes([self._node.node_id])
-            except (P2PDaemonError, OSError, EOFError, TimeoutError) as error:
-                _log.debug("meeting peers failed: %r", error)
-            except Exception:  # noqa: BLE001 - one odd tick must not end them all; it is logged as the bug it is
-                _log.exception("meeting peers failed, and goes on")
-
-    async def _meet_again(self) -> None:
-        if await self._join(self._bootstrap, _CONNECT_TIMEOUT_S):
-            return
-        ways = {PeerID.from_base58(peer): way for peer, way in self._remembered.items()}
-        await self._meet(ways, _CONNECT_TIMEOUT_S)
-
-    async def _remember_peers(self) -> None:
-        """Note the addresses of connected peers, and greet those that are connected and not in the routing table."""
-        connected = await asyncio.wait_for(self._p2p.list_peers(), _CONNECT_TIMEOUT_S)
-        known = set(self._node.peers())
-        for info in connected:
-            if info.peer_id in known:
-                self._remembered.pop(info.peer_id.to_base58(), None)
-                self._remembered[info.peer_id.to_base58()] = list(info.addrs)
-        while len(self._remembered) > _MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
-        strangers = [info.peer_id for info in connected if info.peer_id not in known][:8]
-        await asyncio.gather(*(self._greet(peer, ()) for peer in strangers))
 
     def _call(self, job: Coroutine[Any, Any, _Result], timeout_s: float) -> _Result:
         if self._closing:
@@ -417,8 +332,3 @@ class Network:
 
 def _log_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     _log.debug("in the background: %s", context.get("message"), exc_info=context.get("exception"))
-
-
-def _log_failure(task: "asyncio.Future[Any]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.debug("in the background: %r", task.exception())

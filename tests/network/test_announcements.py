@@ -24,7 +24,7 @@ from swarm.network.announcements import (
     record_key,
     shard_of,
 )
-from swarm.network.dht import AnnouncementValidator, decode_dictionary
+from swarm.network.validation import AnnouncementValidator, decode_dictionary
 
 SWARM = "a swarm"
 ANN, BOB = Identity(b"\x01" * 32), Identity(b"\x02" * 32)

@@ -1,0 +1,303 @@
+"""The calls between DHT nodes: what this one answers, asks and keeps.
+
+Promise: what is stored here and what is taken from others has passed `check_record`, entry by entry, so a bad entry
+is dropped alone and hides no good one. Swarms do not hear each other: the names of the calls contain the swarm.
+
+Differences from hivemind's own protocol, each because of something measured or read in 1.1.12: a reader there throws
+away a whole dictionary for one bad entry; a handed-over dictionary stops at the first entry that is already known; a
+message above 4 MiB blacklists a healthy peer.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from hivemind.dht.protocol import DHTProtocol
+from hivemind.dht.routing import DHTID
+from hivemind.dht.storage import DictionaryDHTValue
+from hivemind.p2p import P2PContext, PeerID
+from hivemind.proto import dht_pb2
+from hivemind.utils.timed_storage import ValueWithExpiration
+
+from swarm.network.announcements import KEY_BYTES, Refused
+from swarm.network.limits import GUESTS, Rate, TokenBuckets
+from swarm.network.members import Members
+from swarm.network.validation import AnnouncementValidator, Entry, decode_dictionary, decode_subkey
+
+_log = logging.getLogger(__name__)
+
+BUCKET_SIZE = 20
+MAX_RECORDS_PER_WRITER = 512
+MAX_RECORDS_PER_KEY = 1500
+MAX_KEYS_PER_CALL = 64
+_MAX_REPLY_BYTES = 3 * 1024**2
+_MAX_STORE_BYTES = 1024**2
+_MAX_BAD_PER_REPLY = 32
+_PRICE_OF_A_BAD_RECORD = 20.0  # requests
+_CALLS_PER_S = Rate(per_second=300, burst=3000)  # a record to store counts as one more
+
+
+def node_id_of(peer_id: PeerID) -> DHTID:
+    """The place in the DHT that belongs to a peer."""
+    return DHTID.generate(source=b"swarm node 1" + peer_id.to_bytes())
+
+
+class SwarmProtocol(DHTProtocol):
+    """The calls between nodes, as one class per network: see `bound_to`."""
+
+    _rpc_handlers = None  # collected for this class, not shared with hivemind's
+    _stub_type = None
+    validator: AnnouncementValidator
+    members: Members
+    namespace: str
+
+    @classmethod
+    def bound_to(cls, validator: AnnouncementValidator, members: Members, swarm_id: str) -> "type[SwarmProtocol]":
+        """A class for one swarm and one network, since hivemind creates the protocol by its class."""
+        namespace = "swarm1-" + hashlib.sha256(swarm_id.encode()).hexdigest()[:24]
+        attributes = {"validator": validator, "members": members, "namespace": namespace}
+        return type("SwarmProtocol", (cls,), {**attributes, "_rpc_handlers": None, "_stub_type": None})
+
+    def __init__(self, *, _initialized_with_create: bool = False) -> None:
+        super().__init__(_initialized_with_create=_initialized_with_create)
+        self._allowance = TokenBuckets(_CALLS_PER_S)
+        self._writers: dict[str, dict[bytes, float]] = {}
+        self.heard_from: Callable[[PeerID], None] | None = None
+
+    @classmethod
+    def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
+        return f"{cls.namespace}.{method_name}"
+
+    async def rpc_ping(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
+        self._admit(context)
+        return await super().rpc_ping(request, context)
+
+    async def rpc_store(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.StoreResponse:
+        name = self._admit(context)
+        if not len(request.keys) == len(request.subkeys) == len(request.values) == len(request.expiration_time):
+            self.validator.refused["malformed request"] += 1
+            raise Refused("malformed request")
+        self._meet(request.peer, context)
+        response = dht_pb2.StoreResponse(store_ok=[], peer=self.node_info)
+        for key, tag, value, expires in zip(
+            request.keys, request.subkeys, request.values, request.expiration_time, strict=True
+        ):
+            try:
+                entries = (
+                    decode_dictionary(value) if tag == self.IS_DICTIONARY else [(decode_subkey(tag), value, expires)]
+                )
+            except Refused as error:
+                self.validator.refused[error.reason] += 1
+                response.store_ok.append(False)
+                continue
+            response.store_ok.append(all([self._keep_for(name, key, entry) for entry in entries]))
+            await asyncio.sleep(0)  # others get their turn between rows
+        return response
+
+    async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
+        self._admit(context)
+        if len(request.keys) > MAX_KEYS_PER_CALL or any(len(key) != KEY_BYTES for key in request.keys):
+            self.validator.refused["malformed request"] += 1
+            raise Refused("malformed request")
+        self._meet(request.peer, context)
+        asker = _node_id(request.peer.node_id)
+        response = dht_pb2.FindResponse(results=[], peer=self.node_info)
+        budget = _MAX_REPLY_BYTES
+        for key_id in map(DHTID.from_bytes, request.keys):
+            result = dht_pb2.FindResult(type=dht_pb2.NOT_FOUND)
+            held = self.storage.get(key_id)
+            if held is not None and isinstance(held.value, DictionaryDHTValue):
+                packed = self.serializer.dumps(held.value)
+                if len(packed) <= budget:
+                    budget -= len(packed)
+                    result = dht_pb2.FindResult(
+                        type=dht_pb2.FOUND_DICTIONARY, value=packed, expiration_time=held.expiration_time
+                    )
+            for node_id, peer_id in self.routing_table.get_nearest_neighbors(key_id, k=self.bucket_size, exclude=asker):
+                result.nearest_node_ids.append(node_id.to_bytes())
+                result.nearest_peer_ids.append(peer_id.to_bytes())
+            response.results.append(result)
+        return response
+
+    async def call_find(
+        self, peer: PeerID, keys: Collection[DHTID]
+    ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
+        """As hivemind's, but every entry is checked alone and neighbours with a borrowed place are left out."""
+        keys = list(keys)
+        request = dht_pb2.FindRequest(keys=[key.to_bytes() for key in keys], peer=self.node_info)
+        try:
+            response = await self.get_stub(peer).rpc_find(request, timeout=self.wait_timeout)
+            if len(response.results) != len(keys):
+                raise Refused("malformed reply")
+            found = {key: self._read_result(key, result) for key, result in zip(keys, response.results, strict=True)}
+        except Exception as error:  # noqa: BLE001 - whatever a remote peer causes counts as "did not answer"
+            _log.debug("find at %s failed: %r", peer, error)
+            await self.update_routing_table(self.routing_table.get(peer_id=peer), peer, responded=False)
+            return None
+        await self.update_routing_table(node_id_of(peer) if response.peer.node_id else None, peer, responded=True)
+        return found
+
+    async def call_store(
+        self,
+        peer: PeerID,
+        keys: Sequence[DHTID],
+        values: Sequence[Any],
+        expiration_time: Any,
+        subkeys: Any = None,
+        in_cache: Any = None,
+    ) -> list[bool] | None:
+        """As hivemind's, for records and whole dictionaries, in messages of at most about 1 MiB."""
+        expiries = [expiration_time] * len(keys) if isinstance(expiration_time, float) else list(expiration_time)
+        names = list(subkeys) if subkeys is not None else [None] * len(keys)
+        rows: list[tuple[int, DHTID, bytes, Any, float]] = []
+        for index, (key, value, name, expires) in enumerate(zip(keys, values, names, expiries, strict=True)):
+            if isinstance(value, DictionaryDHTValue):
+                rows += [(index, key, entry, subkey, until) for subkey, (entry, until) in value.items()]
+            else:
+                rows.append((index, key, value, name, expires))
+        stored = [True] * len(keys)
+        while rows:
+            size, count = 0, 0
+            while count < len(rows) and size < _MAX_STORE_BYTES:
+                size += len(rows[count][2]) + 128
+                count += 1
+            batch, rows = rows[:count], rows[count:]
+            answer = await super().call_store(
+                peer,
+                [row[1] for row in batch],
+                [row[2] for row in batch],
+                [row[4] for row in batch],
+                [row[3] for row in batch],
+            )
+            if answer is None or len(answer) != len(batch):
+                return None
+            for row, accepted in zip(batch, answer, strict=True):
+                stored[row[0]] = stored[row[0]] and accepted
+        return stored
+
+    async def update_routing_table(self, node_id: DHTID | None, peer_id: PeerID, responded: bool = True) -> None:
+        if node_id is None and responded:
+            return
+        if node_id is not None and node_id != node_id_of(peer_id):
+            self.validator.refused["borrowed node id"] += 1
+            return
+        if responded and self.heard_from is not None:
+            self.heard_from(peer_id)  # a peer that was frozen or away is welcome again at once
+        if peer_id != self.p2p.peer_id:
+            await super().update_routing_table(node_id, peer_id, responded)
+
+    def keep(self, key: bytes, subkey: object, raw: bytes, expires: float) -> bool:
+        """Store one record here if it is good, from a member as far as known, and within the limits."""
+        announcement = self.validator.check(key, subkey, raw, expires)
+        if announcement is None:
+            return False
+        writer = announcement.peer_id
+        member = self.members.known(writer)
+        if member is False:
+            self.validator.refused["not a member"] += 1
+            return False
+        key_id = DHTID.from_bytes(key)
+        held = self.storage.get(key_id)
+        entries = held.value if held is not None else None
+        if entries is not None and (same := entries.get(writer)) is not None and same.value == raw:
+            return True
+        if entries is not None and len(entries) >= MAX_RECORDS_PER_KEY and writer not in entries:
+            self.validator.refused["too many records"] += 1
+            return False
+        written = self._writers.setdefault(writer, {})
+        if len(written) >= MAX_RECORDS_PER_WRITER and key not in written:
+            now = time.time()
+            for old in [old for old, until in written.items() if until <= now]:
+                del written[old]
+            if len(written) >= MAX_RECORDS_PER_WRITER:
+                self.validator.refused["too many records"] += 1
+                return False
+        if member is None and not self._check_later(writer):
+            self.validator.refused["too many strangers"] += 1
+            return False
+        written[key] = expires
+        return bool(self.storage.store_subkey(key_id, writer, raw, expires))
+
+    def forget(self, writer: str) -> None:
+        """Drop what `writer` stored here."""
+        for key in self._writers.pop(writer, {}):
+            held = self.storage.get(DHTID.from_bytes(key))
+            if held is not None:
+                del held.value[writer]
+
+    def forget_expired(self) -> None:
+        """Free what is only bookkeeping about records that are gone. Call it now and then."""
+        now = time.time()
+        for writer in list(self._writers):
+            live = {key: until for key, until in self._writers[writer].items() if until > now}
+            if live:
+                self._writers[writer] = live
+            else:
+                del self._writers[writer]
+        self.storage.get(DHTID(0))  # hivemind drops expired keys on access
+
+    def _check_later(self, writer: str) -> bool:
+        question = self.members.ask(writer)
+        if question is None:
+            return False
+        question.add_done_callback(lambda _: self.forget(writer) if self.members.known(writer) is False else None)
+        return True
+
+    def _keep_for(self, name: str, key: bytes, entry: Entry) -> bool:
+        if not self._allowance.take(name, 1):
+            self.validator.refused["too many requests"] += 1
+            return False
+        bad = self.validator.bad
+        kept = self.keep(key, *entry)
+        if self.validator.bad > bad:
+            self._allowance.owe(name, _PRICE_OF_A_BAD_RECORD)
+        return kept
+
+    def _admit(self, context: P2PContext) -> str:
+        """The name under which the caller is counted. Raises Refused if it has called too often."""
+        name = context.remote_id.to_base58()
+        member = self.members.known(name)
+        if member is None:
+            self.members.ask(name)
+        if not member:
+            name = GUESTS
+        if not self._allowance.take(name, 1):
+            self.validator.refused["too many requests"] += 1
+            raise Refused("too many requests")
+        return name
+
+    def _meet(self, peer: dht_pb2.NodeInfo, context: P2PContext) -> None:
+        node_id = _node_id(peer.node_id)
+        if node_id is not None:
+            asyncio.get_running_loop().create_task(self.update_routing_table(node_id, context.remote_id))
+
+    def _read_result(self, key: DHTID, result: dht_pb2.FindResult) -> tuple[Any, dict[DHTID, PeerID]]:
+        nearest: dict[DHTID, PeerID] = {}
+        for raw_node, raw_peer in zip(
+            result.nearest_node_ids[:BUCKET_SIZE], result.nearest_peer_ids[:BUCKET_SIZE], strict=False
+        ):
+            node_id, peer_id = _node_id(raw_node), PeerID(raw_peer)
+            if node_id is not None and node_id == node_id_of(peer_id):
+                nearest[node_id] = peer_id
+        if result.type == dht_pb2.NOT_FOUND:
+            return None, nearest
+        good = DictionaryDHTValue()
+        try:
+            if result.type != dht_pb2.FOUND_DICTIONARY:
+                raise Refused("plain value")
+            bad = self.validator.bad
+            for subkey, raw, expires in decode_dictionary(result.value)[:MAX_RECORDS_PER_KEY]:
+                if self.validator.bad - bad > _MAX_BAD_PER_REPLY:
+                    break  # a node that serves these checks nothing; the good records are at other nodes too
+                if self.validator.check(key.to_bytes(), subkey, raw, expires) is not None:
+                    good.store(subkey, raw, expires)
+        except Refused as error:
+            self.validator.refused[error.reason] += 1
+        return (ValueWithExpiration(good, good.latest_expiration_time) if good else None), nearest
+
+
+def _node_id(raw: bytes) -> DHTID | None:
+    return DHTID.from_bytes(raw) if len(raw) == KEY_BYTES else None
