@@ -23,23 +23,20 @@ def draw(seed: bytes, *parts: object) -> int:
     return int.from_bytes(sha256(seed + text).digest()[:8], "big")
 
 
-def items_of(recipe: Recipe, seed: bytes, author: str, samples: Mapping[int, int]) -> list[Item]:
-    """The answers of an author that are put up for critique.
-
-    Args:
-        samples: how many completions the author published for each of its tasks.
-    """
+def items_of(recipe: Recipe, seed: bytes, author: str, tasks: int) -> list[Item]:
+    """The answers of an author that are put up for critique; it has answered its first `tasks` tasks."""
     judges = recipe.sharing.judges
     count = -(-recipe.stages.critique.items // judges) if judges else 0
-    tasks = sorted(samples, key=lambda task: draw(seed, "item", author, task))
-    return [Item(author, task, draw(seed, "sample", author, task) % samples[task]) for task in tasks[:count]]
+    samples = recipe.stages.answer.samples
+    drawn = sorted(range(tasks), key=lambda task: draw(seed, "item", author, task))[:count]
+    return [Item(author, task, draw(seed, "sample", author, task) % samples) for task in drawn]
 
 
-def judges_of(recipe: Recipe, seed: bytes, roster: Mapping[str, Mapping[int, int]]) -> dict[Item, list[str]]:
+def judges_of(recipe: Recipe, seed: bytes, roster: Mapping[str, int]) -> dict[Item, list[str]]:
     """The judges of every item: never its author, evenly spread, at most `critique.items` per judge.
 
     Args:
-        roster: for each peer that published answers, how many completions to each of its tasks.
+        roster: how many tasks each peer has answered, as announced: what a peer has fetched differs from peer to peer.
     """
     ring = sorted(roster, key=lambda peer: draw(seed, "ring", peer))
     others = len(ring) - 1

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from swarm import PROTOCOL
 from swarm.events import Emitter
 from swarm.journal.journal import AuditRow, RecordRow
 from swarm.judging.calibration import Calibration
@@ -16,7 +17,16 @@ from swarm.recipe.tasks import Task
 from swarm.round.assignment import Item, affordable, judges_of, sources_of
 from swarm.round.clock import Clock
 from swarm.round.exchange import Exchange, Received
-from swarm.round.experience import Book, Group, Reader, choose, mean_rewards, training_group, verdict_scores
+from swarm.round.experience import (
+    AuditedVerdict,
+    Book,
+    Group,
+    Reader,
+    choose,
+    mean_rewards,
+    training_group,
+    verdict_scores,
+)
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
@@ -27,7 +37,7 @@ from swarm.round.records import (
     Rollout,
     StageRecord,
 )
-from swarm.round.stages import answer, critique, revise
+from swarm.round.stages import CritiqueWork, answer, critique, revise
 from swarm.training.learner import Completion, Learner
 
 
@@ -143,43 +153,46 @@ class Driver:
             rows.append(received.row)
             report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
 
-        def collect(stage: Stage, wanted: Callable[[set[str]], set[str]], waited_for: Callable[[], set[str]]) -> None:
-            """Wait for a stage, and fetch from the `wanted` among those who published."""
+        def collect(
+            stage: Stage, wanted: Callable[[Mapping[str, int]], set[str]], waited_for: Callable[[], set[str]]
+        ) -> dict[str, int]:
+            """Wait for a stage, fetch from the `wanted` who published; how many groups each peer announced."""
             with self._timed(report, "wait"):
                 self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
-                authors = company.worth_fetching(wanted(set(notes))) - {self._peer_id}
+                announced = {peer: note.groups for peer, (_, note) in notes.items()}
+                authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
                 received = self._exchange.collect(number, stage, notes, authors)
             accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}
             missing.update(waited_for() - set(notes))
             undelivered.update(authors & set(notes) - accepted)
+            return announced
 
         # answer
         with self._stage(report, number, "answer"):
             tasks = self._tasks(number, reader)
             answers = answer(self._learner, self._recipe, tasks, seed + self._peer_id.encode())
             publish(self._answer_record(number, answers))
-        collect("answer", lambda authors: self._wanted(seed, authors), company.expected)
+        roster = collect("answer", lambda announced: self._wanted(seed, announced), company.expected)
         report.partners = len(book.answers) - 1
-        roster = {
-            author: {group.task: len(group.rollouts) for group in record.groups}
-            for author, record in book.answers.items()
-        }
         assigned = judges_of(self._recipe, seed, roster)
 
         # critique
         with self._stage(report, number, "critique"):
-            mine = [item for item, judges in assigned.items() if self._peer_id in judges]
             work = {
                 item: (reader.task(item.author, item.task), reader.answer_texts(item.author, item.task))
-                for item in mine
+                for item, judges in assigned.items()
+                if self._peer_id in judges and item.author in book.answers
             }
             critiques = critique(self._learner, self._recipe, work, seed + self._peer_id.encode())
             publish(self._critique_record(number, critiques))
             report.critiques = sum(len(piece.completions) for piece in critiques)
             report.verdicts = sum(len(piece.verdicts) for piece in critiques)
         authors = set(book.answers)
-        collect("critique", lambda peers: peers & authors, lambda: company.expected() & authors)
+        judges = authors | {
+            judge for item, drawn in assigned.items() if item.author == self._peer_id for judge in drawn
+        }
+        collect("critique", lambda peers: judges & set(peers), lambda: company.expected() & judges)
         self._keep_assigned(book, assigned)
 
         # revise
@@ -188,13 +201,13 @@ class Driver:
             revisions = self._revise(reader, own_items, seed)
             publish(self._revision_record(number, own_items, revisions))
             report.revisions = sum(map(len, revisions))
-        collect("revise", lambda peers: peers & authors, lambda: company.expected() & authors)
+        collect("revise", lambda peers: authors & set(peers), lambda: company.expected() & authors)
 
         # update
         with self._stage(report, number, "update"):
-            self._learn(reader, book, seed, report)
+            own = self._learn(reader, book, seed, report)
         audits = reader.audited()
-        self._score(reader, book, audits, report)
+        self._score(own, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
         return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered)
@@ -207,10 +220,12 @@ class Driver:
             self._emit("smaller_round", round=number, tasks=count, of=full)
         return [reader.task(self._peer_id, task) for task in range(count)]
 
-    def _wanted(self, seed: bytes, authors: set[str]) -> set[str]:
-        """The authors whose answers this peer needs: those that it learns from, and those that it may have to judge."""
-        sources = set(sources_of(self._recipe, seed, self._peer_id, authors))
-        return sources if len(authors) - 1 > self._recipe.sharing.fetch_peers else set(authors)
+    def _wanted(self, seed: bytes, roster: Mapping[str, int]) -> set[str]:
+        """The authors whose answers this peer needs: those that it learns from, and those that it has to judge."""
+        judged = {
+            item.author for item, judges in judges_of(self._recipe, seed, roster).items() if self._peer_id in judges
+        }
+        return judged | set(sources_of(self._recipe, seed, self._peer_id, roster))
 
     def _accept(self, item: Received, book: Book, rows: list[RecordRow], report: RoundReport) -> bool:
         record = item.record
@@ -254,7 +269,8 @@ class Driver:
             work.append((reader.task(self._peer_id, item.task), first, list(critiques.values())))
         return revise(self._learner, self._recipe, work, seed + self._peer_id.encode())
 
-    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> None:
+    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> list[Group]:
+        """Update the model; the groups of this peer's own records."""
         groups = {record.peer_id + record.stage: reader.groups(record) for record in book.records()}
         own = [group for stage in ("answer", "critique", "revise") for group in groups.get(self._peer_id + stage, [])]
         foreign = [group for found in groups.values() for group in found if group.author != self._peer_id]
@@ -268,17 +284,14 @@ class Driver:
         report.updated = update.skipped is None
         report.update = asdict(update)
         report.why_nothing = _why_nothing(own, report, update.skipped)
+        return own
 
-    def _score(self, reader: Reader, book: Book, audits: Sequence[Any], report: RoundReport) -> None:
-        own = reader.groups(book.answers[self._peer_id])
-        revised = [
-            group for record in (book.revisions.get(self._peer_id),) if record for group in reader.groups(record)
-        ]
+    def _score(self, own: Sequence[Group], audits: Sequence[AuditedVerdict], report: RoundReport) -> None:
         judge = self._calibration(self._peer_id)
         report.points = round(
             round_points(
-                [group.rewards for group in own],
-                [group.rewards for group in revised],
+                [group.rewards for group in own if group.stage == "answer"],
+                [group.rewards for group in own if group.stage == "revise"],
                 verdict_scores(audits, self._peer_id, judge),
             ),
             6,
@@ -289,7 +302,7 @@ class Driver:
         groups = tuple(AnswerGroup(task=task, rollouts=_rollouts(found)) for task, found in enumerate(answers))
         return AnswerRecord(**self._header(number), groups=groups)
 
-    def _critique_record(self, number: int, critiques: Sequence[Any]) -> CritiqueRecord:
+    def _critique_record(self, number: int, critiques: Sequence[CritiqueWork]) -> CritiqueRecord:
         groups = tuple(
             CritiqueGroup(
                 author=work.item.author,
@@ -313,7 +326,7 @@ class Driver:
 
     def _header(self, number: int) -> dict[str, Any]:
         return {
-            "protocol": 1,
+            "protocol": PROTOCOL,
             "swarm": self._swarm,
             "round": number,
             "peer_id": self._peer_id,

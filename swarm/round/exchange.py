@@ -58,7 +58,7 @@ class Exchange:
         """Put a record where others find it, and say so under this peer's signature."""
         blob = encode(record)
         reference = self._network.put(blob)
-        note = StageNote(sha256=reference.sha256, size=reference.size)
+        note = StageNote(sha256=reference.sha256, size=reference.size, groups=len(record.groups))
         announcement = self._network.announce(f"{record.round}/{record.stage}", note_bytes(note), self._lifetime_s)
         return Received(record, _row(record, announcement, blob))
 
@@ -106,7 +106,7 @@ class Exchange:
                     continue
                 try:
                     record = decode(stage, blobs[reference])
-                    check_header(record, self._swarm, number, author)
+                    check_header(record, self._swarm, number, author, notes[author][1])
                     check_lengths(record, self._recipe)
                 except RecordRefused as error:
                     self.refused[error.reason] += 1

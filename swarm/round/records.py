@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from swarm import PROTOCOL
 from swarm.errors import SwarmError
 from swarm.recipe.schema import Recipe, Stage
 
@@ -85,7 +86,7 @@ class RevisionGroup(Wire):
 
 
 class Header(Wire):
-    protocol: Literal[1]
+    protocol: Annotated[int, Field(ge=PROTOCOL, le=PROTOCOL)]
     swarm: Annotated[str, Field(max_length=100)]
     round: Annotated[int, Field(ge=0, lt=2**53)]
     peer_id: PeerId
@@ -120,10 +121,12 @@ RECORD_OF: dict[str, type[AnswerRecord] | type[CritiqueRecord] | type[RevisionRe
 
 
 class StageNote(Wire):
-    """The value of a stage's announcement: where its record is."""
+    """The value of a stage's announcement: where its record is, and how much is in it."""
 
     sha256: Digest
     size: Annotated[int, Field(gt=0, le=MAX_BLOB_BYTES)]
+    groups: Annotated[int, Field(ge=0, le=512)]
+    """Groups in the record. From it everybody draws the judges, also those who do not fetch the record."""
 
 
 class DoneNote(Wire):
@@ -177,23 +180,25 @@ def decode(stage: Stage, blob: bytes) -> StageRecord:
         raise RecordRefused("garbage", f"a record that breaks the schema: {error.errors()[0]['msg']}") from error
 
 
-def check_header(record: StageRecord, swarm: str, number: int, peer_id: str) -> None:
+def check_header(record: StageRecord, swarm: str, number: int, peer_id: str, note: StageNote) -> None:
     """Whether a record is what its announcement says.
 
     Raises:
-        RecordRefused: another swarm, round, author or protocol.
+        RecordRefused: another swarm, round, author, protocol or number of groups.
     """
     claimed = (record.swarm, record.round, record.peer_id)
     if claimed != (swarm, number, peer_id):
         raise RecordRefused("replayed", f"a record of {claimed} announced as {(swarm, number, peer_id)}")
+    if len(record.groups) != note.groups:
+        raise RecordRefused("not as announced", f"a record of {len(record.groups)} groups announced with {note.groups}")
 
 
 def check_lengths(record: StageRecord, recipe: Recipe) -> None:
     """Whether a record keeps to the recipe's limits.
 
     Raises:
-        RecordRefused: too many groups, samples or tokens, the same item twice, or a completion that ends neither by
-            itself nor at the limit.
+        RecordRefused: too many groups, samples or tokens, too few samples, the same item twice, answers that leave out
+            an earlier task, or a completion that ends neither by itself nor at the limit.
     """
     stages = recipe.stages
     tasks = recipe.tasks.shared + recipe.tasks.own
@@ -214,10 +219,14 @@ def check_lengths(record: StageRecord, recipe: Recipe) -> None:
             raise RecordRefused("too long", f"a revision after {len(group.judges)} critiques, or twice after the same")
         if len(group.rollouts) > settings.samples:
             raise RecordRefused("too long", f"{len(group.rollouts)} samples where the recipe has {settings.samples}")
+        if len(group.rollouts) < settings.samples:
+            raise RecordRefused("incomplete", f"{len(group.rollouts)} samples where the recipe has {settings.samples}")
         for rollout in group.rollouts:
             length = len(rollout.tokens)
             if length > settings.max_new_tokens or (not rollout.finished and length < settings.max_new_tokens):
                 raise RecordRefused("too long", "a completion that ends neither by itself nor at the recipe's limit")
+    if isinstance(record, AnswerRecord) and [group.task for group in record.groups] != list(range(len(record.groups))):
+        raise RecordRefused("incomplete", "answers that leave out a task, or come in another order")
 
 
 def _few_and_distinct(judges: tuple[str, ...], limit: int) -> bool:

@@ -91,12 +91,22 @@ class Bench:
         return outcomes
 
 
-@pytest.fixture(scope="module")
-def bench():
+def make_bench(peers: int, **sharing: int) -> Bench:
+    """So many peers on the tiny recipe, with a few things changed in how they share."""
     tiny = catalogue.find("tiny")
-    recipe = tiny.model_copy(update={"tasks": tiny.tasks.model_copy(update={"shared": 4, "own": 4})})
+    recipe = tiny.model_copy(
+        update={
+            "tasks": tiny.tasks.model_copy(update={"shared": 4, "own": 4}),
+            "sharing": tiny.sharing.model_copy(update=sharing),
+        }
+    )
     # deadlines far in the future: peers go on when all have published
     bench = Bench(recipe, Ether(SWARM), Clock(int(time.time()) + 10_000, recipe.timing))
-    for secret in (1, 2, 3):
+    for secret in range(1, peers + 1):
         bench.add(Identity(bytes([secret]) * 32))
     return bench
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return make_bench(3)

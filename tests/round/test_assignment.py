@@ -11,7 +11,7 @@ from swarm.recipe.load import load_recipe
 from swarm.round.assignment import affordable, judges_of, sources_of
 
 RECIPE = load_recipe(Path(__file__).parents[2] / "recipes" / "arithmetic.yaml")
-rosters = st.integers(0, 12).map(lambda n: {f"peer{i}": {task: 8 for task in range(4)} for i in range(n)})
+rosters = st.integers(0, 12).map(lambda n: {f"peer{i}": 4 for i in range(n)})
 
 
 @given(st.binary(min_size=32, max_size=32), rosters)
@@ -23,11 +23,11 @@ def test_judging_is_spread_evenly_and_never_of_oneself(seed, roster):
     if len(roster) > 2:
         assert all(len(judges) == RECIPE.sharing.judges for judges in assigned.values())
         assert len(set(load.values())) == 1
-    assert all(roster[item.author][item.task] > item.sample for item in assigned)
+    assert all(item.task < roster[item.author] and item.sample < 8 for item in assigned)
 
 
 def test_everybody_draws_the_same_and_the_seed_decides():
-    roster = {f"peer{i}": {0: 8, 1: 8} for i in range(5)}
+    roster = {f"peer{i}": 2 for i in range(5)}
     backwards = dict(reversed(roster.items()))
     assert judges_of(RECIPE, b"1" * 32, roster) == judges_of(RECIPE, b"1" * 32, backwards)
     assert judges_of(RECIPE, b"1" * 32, roster) != judges_of(RECIPE, b"2" * 32, roster)

@@ -11,7 +11,7 @@ from swarm.recipe.tasks import shared_tasks
 from swarm.recipe.verifiers import verify
 from swarm.round.records import AnswerRecord, RecordRefused, StageNote, decode, encode, note_bytes, read_note
 from swarm.simulate.network import SimulatedNetwork
-from tests.round.conftest import SEED
+from tests.round.conftest import SEED, make_bench
 
 STRANGER = Identity(b"\x09" * 32)
 
@@ -58,6 +58,16 @@ def test_judges_are_calibrated_after_a_few_rounds(bench):
     assert statistics.mean(found) > 0.15
 
 
+def test_peers_that_fetch_from_few_still_agree_on_who_judges_whom():
+    """Each fetches one other's answers and what it has to judge; with a roster of the fetched they would not agree."""
+    bench = make_bench(6, fetch_peers=1, judges=1)
+    for outcome in bench.play().values():
+        assert outcome.report.partners < 5
+        assert outcome.report.critiques == 4 * 8, "every judge has its share of the work"
+        assert outcome.report.revisions == 4 * 8, "every critique reached its author and was accepted"
+        assert not outcome.report.refused and not outcome.missing and not outcome.undelivered
+
+
 @pytest.fixture(scope="module")
 def honest(bench):
     """An honest answer record."""
@@ -66,12 +76,19 @@ def honest(bench):
     return decode("answer", row.body)
 
 
-def intrude(bench, blob):
+def groups_in(blob):
+    try:
+        return len(decode("answer", blob).groups)
+    except RecordRefused:
+        return 1
+
+
+def intrude(bench, blob, more=0):
     """A fourth peer announces `blob` as its answers to the next round, and garbage after that."""
     network = SimulatedNetwork(bench.ether, STRANGER)
     for stage, data in (("answer", blob), ("critique", b"x"), ("revise", b"x")):
         reference = network.put(data)
-        note = StageNote(sha256=reference.sha256, size=reference.size)
+        note = StageNote(sha256=reference.sha256, size=reference.size, groups=groups_in(data) + more)
         network.announce(f"{bench.played}/{stage}", note_bytes(note), 60)
     return bench.play(others=frozenset({STRANGER.peer_id}))
 
@@ -101,6 +118,8 @@ def first_rollout(record, **update):
         (lambda r, n: changed(r, n)[:-5], "too large"),
         (lambda r, n: zlib.compress(bytes(2**26), 9), "too large"),  # a bomb: 64 KB that become 64 MB
         (lambda r, n: changed(r, n, groups=r.groups * 2), "too long"),
+        (lambda r, n: changed(r, n, groups=tuple(reversed(r.groups))), "incomplete"),
+        (lambda r, n: changed(r, n, groups=first_group(r, rollouts=r.groups[0].rollouts[:3])), "incomplete"),
         (lambda r, n: changed(r, n, groups=(*r.groups[:-1], r.groups[0])), "twice"),
         (lambda r, n: changed(r, n, groups=first_group(r, task=99)), "too long"),
         (lambda r, n: changed(r, n, groups=first_group(r, rollouts=r.groups[0].rollouts * 2)), "too long"),
@@ -121,6 +140,11 @@ def test_a_false_record_is_refused_and_counted(bench, honest, change, reason):
         assert all(row.peer_id != STRANGER.peer_id for row in outcome.records)
 
 
+def test_a_record_holds_as_many_groups_as_announced(bench, honest):
+    for outcome in intrude(bench, changed(honest, bench.played), more=-1).values():
+        assert outcome.report.partners == 2 and outcome.report.refused["not as announced"] >= 1
+
+
 def test_a_claimed_text_is_not_believed(bench, honest):
     blob = changed(honest, bench.played, groups=first_rollout(honest, text="whatever is right"))
     for me, outcome in intrude(bench, blob).items():
@@ -131,7 +155,7 @@ def test_a_claimed_text_is_not_believed(bench, honest):
 
 
 def test_a_peer_that_does_not_deliver_costs_nothing_but_itself(bench):
-    absent = StageNote(sha256="ab" * 32, size=100)
+    absent = StageNote(sha256="ab" * 32, size=100, groups=8)
     ghost = SimulatedNetwork(bench.ether, STRANGER)
     for stage in ("answer", "critique", "revise"):
         ghost.announce(f"{bench.played}/{stage}", note_bytes(absent), 60)
@@ -142,7 +166,7 @@ def test_a_peer_that_does_not_deliver_costs_nothing_but_itself(bench):
 
 def test_notes_are_strict():
     with pytest.raises(ValueError):
-        StageNote(sha256="../../etc/passwd", size=1)
+        StageNote(sha256="../../etc/passwd", size=1, groups=8)
     for value in (b"", b"{}", b"[]", b'{"sha256":"' + b"a" * 64 + b'","size":1,"more":2}', b"\xff"):
         with pytest.raises(RecordRefused):
             read_note(StageNote, value)

@@ -72,7 +72,7 @@ class Hostile:
             case "bomb":
                 return self.note(self.bomb)
             case "not served":
-                return note_bytes(StageNote(sha256="ab" * 32, size=100_000))
+                return note_bytes(StageNote(sha256="ab" * 32, size=100_000, groups=8))
             case "oversized note":
                 return json.dumps({"sha256": "ab" * 32, "size": 2**40}).encode()
             case "replay" | "too long":
@@ -96,7 +96,7 @@ class Hostile:
 
     def note(self, blob: bytes) -> bytes:
         reference = self.network.put(blob)
-        return note_bytes(StageNote(sha256=reference.sha256, size=reference.size))
+        return note_bytes(StageNote(sha256=reference.sha256, size=reference.size, groups=1))
 
 
 def main() -> None:
