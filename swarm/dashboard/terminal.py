@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -219,17 +220,15 @@ def draw(view: View, now: float) -> RenderableType:
 
 def outcome(summary: dict[str, Any]) -> RenderableType:
     """What came of a run, as a table."""
-    table = Table(title=f"after {summary['rounds']} rounds, {summary['seconds']:.0f} s")
-    for title in ("peer", "held-out before", "after", "reward first", "last", "shared", "fetched", "updates", "points"):
-        table.add_column(title, justify="left" if title == "peer" else "right")
+    table = Table(title=f"after {summary['rounds']} rounds, {summary['seconds']:.0f} s", box=box.SIMPLE_HEAD)
+    for title in ("peer", "held-out", "reward", "shared", "fetched", "updates", "points"):
+        table.add_column(title, justify="left" if title == "peer" else "right", overflow="fold")
     for peer in summary["peers"]:
         heldout, rewards = peer["heldout"], [reward for reward in peer["reward"] if reward is not None]
         table.add_row(
             Text(plain_text(peer["name"], 40)),
-            f"{heldout['before']:.0%}" if heldout else "-",
-            f"{heldout['after']:.0%}" if heldout else "-",
-            f"{rewards[0]:.2f}" if rewards else "-",
-            f"{rewards[-1]:.2f}" if rewards else "-",
+            f"{heldout['before']:.0%} \u2192 {heldout['after']:.0%}" if heldout else "-",
+            f"{rewards[0]:.2f} \u2192 {rewards[-1]:.2f}" if rewards else "-",
             str(peer["rollouts_published"]),
             str(peer["rollouts_fetched"]),
             str(peer["updates"]),
