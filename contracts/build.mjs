@@ -82,7 +82,7 @@ if (runtimeBytes > MAX_RUNTIME_BYTES) fail(`${name} has ${runtimeBytes} bytes of
 
 if (process.argv.includes("--check")) {
   if (!existsSync(artifactPath) || readFileSync(artifactPath, "utf8") !== text) {
-    fail(`the artifact of ${name} is not what contracts/src gives; build it again with: make contracts-artifact`);
+    fail(`the artifact of ${name} is not what contracts/src gives; build it again with: make contracts`);
   }
   console.log(`${name}: the artifact matches its sources`);
 } else {

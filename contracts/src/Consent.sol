@@ -25,6 +25,7 @@ abstract contract Consent is EIP712, Nonces {
         view
     {
         _requireInTime(deadline);
+        // slither-disable-next-line unused-return (a failed recovery gives the zero address, which is no peer)
         (address signer,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), signature);
         if (signer != peer) revert SignatureNotBy(peer);
     }

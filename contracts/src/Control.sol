@@ -148,6 +148,7 @@ abstract contract Control is Pausable {
     /// @dev Takes the announced value for use, once its delay is over.
     function _takeAnnounced(Change change) internal returns (bytes32 value) {
         Announced memory pending = _announced[change];
+        // slither-disable-next-line incorrect-equality (zero is "none", no amount that could be off by a little)
         if (pending.appliesAt == 0) revert NotAnnounced(change);
         if (block.timestamp < pending.appliesAt) revert TooEarly(change, pending.appliesAt);
         delete _announced[change];

@@ -97,6 +97,7 @@ abstract contract Owners is PeerKeys {
 
     function _link(address peer, address owner) internal {
         _ownerOf[peer] = owner;
+        // slither-disable-next-line unused-return (a peer without owner is in no list)
         _peersOf[owner].add(peer);
         emit OwnerLinked(peer, owner);
     }
@@ -104,6 +105,7 @@ abstract contract Owners is PeerKeys {
     /// @dev The new key gets the owner. The old one keeps it for what it has earned, but is not listed any more.
     function _moveLink(address oldPeer, address newPeer) internal {
         address owner = _ownerOf[oldPeer];
+        // slither-disable-next-line unused-return (a peer is in its owner's list)
         _peersOf[owner].remove(oldPeer);
         _link(newPeer, owner);
     }
@@ -118,6 +120,7 @@ abstract contract Owners is PeerKeys {
     function _unlink(address peer) private {
         address owner = _ownerOf[peer];
         delete _ownerOf[peer];
+        // slither-disable-next-line unused-return (a peer is in its owner's list)
         _peersOf[owner].remove(peer);
         emit OwnerUnlinked(peer, owner);
     }

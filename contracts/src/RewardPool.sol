@@ -5,7 +5,7 @@ import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProo
 
 import {Owners} from "./Owners.sol";
 import {Settlement} from "./Settlement.sol";
-import {requireTokenTerms, Terms} from "./Terms.sol";
+import {Terms} from "./Terms.sol";
 import {Tokens} from "./Tokens.sol";
 
 /// @title RewardPool
@@ -60,7 +60,7 @@ abstract contract RewardPool is Settlement, Owners, Tokens {
     uint256 private _totalFunded;
 
     constructor(Terms memory terms_) {
-        requireTokenTerms(terms_.rewardToken, terms_.tokensPerPoint);
+        _requireTokenTerms(terms_.rewardToken, terms_.tokensPerPoint);
         _rewardToken = terms_.rewardToken;
         _tokensPerPoint = terms_.tokensPerPoint;
     }
@@ -132,6 +132,7 @@ abstract contract RewardPool is Settlement, Owners, Tokens {
         uint256 total = _totalSettled + (cumulative - _settledPoints[account]);
         if (total > posted.totalPoints) revert PointsExceedTotal(total, posted.totalPoints);
 
+        // slither-disable-next-line costly-loop (at most 64 times, and the bound must hold for each)
         _totalSettled = total;
         _settledPoints[account] = cumulative;
         emit PointsSettled(account, epoch, cumulative);
@@ -142,13 +143,14 @@ abstract contract RewardPool is Settlement, Owners, Tokens {
         uint256 left = _totalFunded - _totalPaid;
         uint256 amount = owed(account);
         if (amount > left) amount = left;
-        if (amount == 0) return;
-
-        _paid[account] += amount;
-        _totalPaid += amount;
-        address payee = _payeeOf(account);
-        emit RewardPaid(account, payee, amount);
-        _push(_rewardToken, payee, amount);
+        if (amount > 0) {
+            _paid[account] += amount;
+            // slither-disable-next-line costly-loop (at most 64 times, and each payment must be booked before it is made)
+            _totalPaid += amount;
+            address payee = _payeeOf(account);
+            emit RewardPaid(account, payee, amount);
+            _push(_rewardToken, payee, amount);
+        }
     }
 
     function _requireFinal(uint64 epoch) private view {

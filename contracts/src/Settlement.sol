@@ -123,7 +123,7 @@ abstract contract Settlement is Activity {
 
         if (signatures.length < quorum(epoch)) revert TooFewSignatures(signatures.length, quorum(epoch));
         bytes32 digest = settlementDigest(epoch, root, dataHash, totalPoints);
-        address last;
+        address last = address(0);
         for (uint256 i = 0; i < signatures.length; ++i) {
             last = _requireSigner(i, last, epoch, digest, signatures[i]);
             if (first) _markActive(last, epoch);
@@ -146,7 +146,7 @@ abstract contract Settlement is Activity {
         _requirePending(epoch);
         uint256 needed = activeCount(epoch) + 1 - quorum(epoch);
         if (attestations.length < needed) revert TooFewSignatures(attestations.length, needed);
-        address last;
+        address last = address(0);
         for (uint256 i = 0; i < attestations.length; ++i) {
             Attestation calldata given = attestations[i];
             if (_same(_posted[epoch], given.root, given.dataHash, given.totalPoints)) revert NotDissent(i);
@@ -190,7 +190,7 @@ abstract contract Settlement is Activity {
         while (end != 0 && status(end - 1) != Status.Final) {
             end = _posted[end - 1].previousEnd;
         }
-        return end == 0 ? (false, 0) : (true, end - 1);
+        return end > 0 ? (true, end - 1) : (false, 0);
     }
 
     /// @notice What the peers sign for the settlement of an epoch.
@@ -218,6 +218,7 @@ abstract contract Settlement is Activity {
         returns (address signer)
     {
         ECDSA.RecoverError failure;
+        // slither-disable-next-line unused-return (what is left out only describes the failure)
         (signer, failure,) = ECDSA.tryRecoverCalldata(digest, signature);
         if (failure != ECDSA.RecoverError.NoError) revert MalformedSignature(index);
         if (!isActive(signer, epoch)) revert SignerNotActive(index, signer, epoch);
@@ -228,9 +229,9 @@ abstract contract Settlement is Activity {
     function _requireNext(uint64 epoch, uint256 totalPoints) private view {
         if (epoch < _firstOpenEpoch) revert EpochTooEarly(epoch, _firstOpenEpoch);
         uint64 end = _lastUnfrozenEnd();
-        if (end == 0) return;
-        uint256 previous = _posted[end - 1].totalPoints;
-        if (totalPoints < previous) revert PointsFell(totalPoints, previous);
+        if (end > 0 && totalPoints < _posted[end - 1].totalPoints) {
+            revert PointsFell(totalPoints, _posted[end - 1].totalPoints);
+        }
     }
 
     function _requirePending(uint64 epoch) private view {

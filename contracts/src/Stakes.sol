@@ -3,7 +3,7 @@ pragma solidity ^0.8.24;
 
 import {Activity} from "./Activity.sol";
 import {Owners} from "./Owners.sol";
-import {requireTokenTerms, Terms, TermIsZero} from "./Terms.sol";
+import {Terms, TermIsZero} from "./Terms.sol";
 import {Tokens} from "./Tokens.sol";
 
 /// @title Stakes
@@ -56,7 +56,7 @@ abstract contract Stakes is Activity, Owners, Tokens {
     mapping(address key => address firstKey) private _firstKey;
 
     constructor(Terms memory terms_) {
-        requireTokenTerms(terms_.stakeToken, terms_.stakeAmount);
+        _requireTokenTerms(terms_.stakeToken, terms_.stakeAmount);
         if (terms_.stakeToken != address(0) && terms_.unbondingSeconds == 0) revert TermIsZero("unbondingSeconds");
         _stakeToken = terms_.stakeToken;
         _stakeAmount = terms_.stakeAmount;

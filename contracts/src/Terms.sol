@@ -37,15 +37,3 @@ struct Terms {
 
 /// @notice A term that must not be zero is zero; `term` is its name in `Terms`.
 error TermIsZero(string term);
-
-/// @notice There is no contract at the token's address.
-error NoTokenAt(address token);
-
-/// @notice A token without an amount per point or peer, or an amount without a token.
-error TokenWithoutAmount(address token, uint256 amount);
-
-/// @dev Reverts unless `token` and `amount` are both zero, or a contract and an amount.
-function requireTokenTerms(address token, uint256 amount) view {
-    if ((token == address(0)) != (amount == 0)) revert TokenWithoutAmount(token, amount);
-    if (token != address(0) && token.code.length == 0) revert NoTokenAt(token);
-}

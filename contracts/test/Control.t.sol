@@ -6,7 +6,8 @@ import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {Control} from "../src/Control.sol";
 import {Parameters} from "../src/Parameters.sol";
 import {SwarmRegistry} from "../src/SwarmRegistry.sol";
-import {NoTokenAt, TermIsZero, Terms, TokenWithoutAmount} from "../src/Terms.sol";
+import {TermIsZero, Terms} from "../src/Terms.sol";
+import {Tokens} from "../src/Tokens.sol";
 import {SwarmTest} from "./SwarmTest.sol";
 
 contract ControlTest is SwarmTest {
@@ -19,7 +20,7 @@ contract ControlTest is SwarmTest {
         full.stakeToken = address(stakeToken);
         full.stakeAmount = 1;
         full.unbondingSeconds = 2;
-        registry = new SwarmRegistry(full);
+        registry = deploy(full);
         assertEq(abi.encode(registry.terms()), abi.encode(full));
         assertEq(registry.version(), "rl-swarm registry 2");
         assertEq(registry.recipeHash(), RECIPE);
@@ -29,7 +30,10 @@ contract ControlTest is SwarmTest {
         assertEq(registry.challengeSeconds(), CHALLENGE);
         (, string memory name, string memory version, uint256 chainId, address verifyingContract,,) =
             registry.eip712Domain();
-        assertEq(abi.encode(name, version, chainId, verifyingContract), abi.encode("SwarmRegistry", "2", block.chainid, registry));
+        assertEq(
+            abi.encode(name, version, chainId, verifyingContract),
+            abi.encode("SwarmRegistry", "2", block.chainid, registry)
+        );
     }
 
     function test_badTermsAreRefused() public {
@@ -61,14 +65,14 @@ contract ControlTest is SwarmTest {
         vm.assume(nobody.code.length == 0 && nobody != address(0));
         Terms memory bad = terms();
         (bad.rewardToken, bad.tokensPerPoint) = (address(0), amount);
-        expectRefused(bad, abi.encodeWithSelector(TokenWithoutAmount.selector, address(0), amount));
+        expectRefused(bad, abi.encodeWithSelector(Tokens.TokenWithoutAmount.selector, address(0), amount));
         (bad.rewardToken, bad.tokensPerPoint) = (address(rewardToken), 0);
-        expectRefused(bad, abi.encodeWithSelector(TokenWithoutAmount.selector, address(rewardToken), 0));
+        expectRefused(bad, abi.encodeWithSelector(Tokens.TokenWithoutAmount.selector, address(rewardToken), 0));
         (bad.rewardToken, bad.tokensPerPoint) = (nobody, amount);
-        expectRefused(bad, abi.encodeWithSelector(NoTokenAt.selector, nobody));
+        expectRefused(bad, abi.encodeWithSelector(Tokens.NoTokenAt.selector, nobody));
         bad = terms();
         (bad.stakeToken, bad.stakeAmount) = (address(0), amount);
-        expectRefused(bad, abi.encodeWithSelector(TokenWithoutAmount.selector, address(0), amount));
+        expectRefused(bad, abi.encodeWithSelector(Tokens.TokenWithoutAmount.selector, address(0), amount));
     }
 
     function testFuzz_withADelayTheRolesAreTwoAccounts(uint32 delay) public {
@@ -76,7 +80,7 @@ contract ControlTest is SwarmTest {
         same.guardian = governance;
         same.delaySeconds = delay;
         if (delay > 0) vm.expectRevert(abi.encodeWithSelector(Control.RolesNotSeparate.selector, governance));
-        registry = new SwarmRegistry(same);
+        registry = deploy(same);
         if (delay == 0) assertEq(registry.guardian(), registry.governance());
     }
 
@@ -182,8 +186,11 @@ contract ControlTest is SwarmTest {
         }
         bool tooMany = count > 16;
         bool badLength = count > 0 && (length == 0 || length > 200);
-        if (tooMany) vm.expectRevert(abi.encodeWithSelector(Parameters.TooManyAddresses.selector, count));
-        else if (badLength) vm.expectRevert(abi.encodeWithSelector(Parameters.AddressLengthOutOfRange.selector, 0, length));
+        if (tooMany) {
+            vm.expectRevert(abi.encodeWithSelector(Parameters.TooManyAddresses.selector, count));
+        } else if (badLength) {
+            vm.expectRevert(abi.encodeWithSelector(Parameters.AddressLengthOutOfRange.selector, 0, length));
+        }
         vm.prank(governance);
         registry.announceBootstrap(addresses);
         if (tooMany || badLength) return;
@@ -249,7 +256,7 @@ contract ControlTest is SwarmTest {
 
     function expectRefused(Terms memory bad, bytes memory reason) private {
         vm.expectRevert(reason);
-        new SwarmRegistry(bad);
+        deploy(bad);
     }
 
     function expectNotHolder(address holder, address sender) private {

@@ -30,7 +30,7 @@ contract Hands is StakedSwarmTest {
         for (uint256 i = 0; i < KEYS; ++i) {
             wallets.push(sorted[i]);
         }
-        registry = new SwarmRegistry(terms()); // the same, with nobody in it
+        registry = deploy(terms()); // the same, with nobody in it
         for (uint256 i = 0; i < KEYS - 1; ++i) {
             register(sorted[i]);
             this.addStake(i, STAKE);

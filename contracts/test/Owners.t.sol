@@ -67,7 +67,7 @@ contract OwnersTest is SwarmTest {
     function test_aSignatureForAnotherPlaceOrTimeIsRefused() public {
         bytes32 structHash = linkHash(peer.addr, owner.addr, 0, GENESIS);
         (bytes memory byPeer, bytes memory byOwner) = (sign(peer, structHash), sign(owner, structHash));
-        address other = address(new SwarmRegistry(terms()));
+        address other = address(deploy(terms()));
         expectNotBy(peer.addr, stranger, signDigest(peer, typed(other, block.chainid, structHash)), byOwner);
         expectNotBy(owner.addr, stranger, byPeer, signDigest(owner, typed(other, block.chainid, structHash)));
         expectNotBy(owner.addr, stranger, byPeer, signDigest(owner, typed(address(registry), 1, structHash)));
@@ -168,7 +168,8 @@ contract OwnersTest is SwarmTest {
     function testFuzz_anyoneSendsTheOwnersUnlinking(address sender, bytes memory noise) public {
         link(peer, owner.addr);
         bytes memory notBy = abi.encodeWithSelector(Consent.SignatureNotBy.selector, owner.addr);
-        bytes[4] memory wrong = [sign(peer, unlinkHash(0)), sign(owner, unlinkHash(1)), noise, malleated(sign(owner, unlinkHash(0)))];
+        bytes[4] memory wrong =
+            [sign(peer, unlinkHash(0)), sign(owner, unlinkHash(1)), noise, malleated(sign(owner, unlinkHash(0)))];
         for (uint256 i = 0; i < wrong.length; ++i) {
             vm.expectRevert(notBy);
             vm.prank(sender);

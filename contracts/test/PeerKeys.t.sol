@@ -84,7 +84,7 @@ contract PeerKeysTest is SwarmTest {
     function test_aSignatureForAnotherPlaceOrTimeIsRefused() public {
         Vm.Wallet memory peer = key(7);
         bytes32 structHash = registrationHash(peer, 0, GENESIS);
-        address other = address(new SwarmRegistry(terms()));
+        address other = address(deploy(terms()));
         expectNotBy(peer, signDigest(peer, typed(other, block.chainid, structHash)));
         expectNotBy(peer, signDigest(peer, typed(address(registry), block.chainid + 1, structHash)));
         expectNotBy(peer, sign(peer, registrationHash(peer, 1, GENESIS)));

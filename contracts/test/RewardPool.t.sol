@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {Vm} from "forge-std/Test.sol";
 
@@ -152,7 +152,7 @@ contract RewardPoolTest is SwarmTest {
         Terms memory plain = terms();
         (plain.rewardToken, plain.tokensPerPoint) = (address(0), 0);
         vm.warp(GENESIS);
-        registry = new SwarmRegistry(plain);
+        registry = deploy(plain);
         for (uint256 i = 0; i < 4; ++i) {
             register(wallets[i]);
         }
@@ -168,7 +168,7 @@ contract RewardPoolTest is SwarmTest {
         FeeToken token = new FeeToken();
         Terms memory withFee = terms();
         withFee.rewardToken = address(token);
-        registry = new SwarmRegistry(withFee);
+        registry = deploy(withFee);
         token.mint(address(this), amount);
         token.approve(address(registry), amount);
         vm.expectEmit();
@@ -183,7 +183,7 @@ contract RewardPoolTest is SwarmTest {
         CallbackToken token = new CallbackToken();
         Terms memory hostile = terms();
         hostile.rewardToken = address(token);
-        registry = new SwarmRegistry(hostile);
+        registry = deploy(hostile);
         token.mint(address(this), 2);
         token.approve(address(registry), 2);
         bytes[4] memory calls = [
@@ -194,7 +194,7 @@ contract RewardPoolTest is SwarmTest {
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             token.callBack(address(registry), calls[i]);
-            vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
+            vm.expectRevert(ReentrancyGuard.ReentrancyGuardReentrantCall.selector);
             registry.fund(1);
         }
     }

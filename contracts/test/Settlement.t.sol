@@ -90,7 +90,10 @@ contract SettlementTest is SwarmTest {
         assertEq(posted.totalPoints, total);
         assertEq(posted.postedAt, block.timestamp);
         assertEq(registry.firstOpenEpoch(), epoch + 1);
-        assertEq(registry.settlementDigest(epoch, root, DATA, total), typed(address(registry), block.chainid, settlementHash(epoch, root, DATA, total)));
+        assertEq(
+            registry.settlementDigest(epoch, root, DATA, total),
+            typed(address(registry), block.chainid, settlementHash(epoch, root, DATA, total))
+        );
         assertFalse(registry.isActive(wallets[0].addr, 4));
         assertEq(registry.isActive(wallets[1].addr, epoch + 3), true); // signing is a sign of life in that epoch
         expectStatus(epoch, Settlement.Status.Pending);
@@ -136,7 +139,9 @@ contract SettlementTest is SwarmTest {
     function test_withoutAQuorumNothingIsPosted() public {
         vm.warp(startOf(1));
         bytes32 structHash = settlementHash(0, ROOT, DATA, 1);
-        expectRefused(signatures(wallets, 0, 2, structHash), abi.encodeWithSelector(Settlement.TooFewSignatures.selector, 2, 3));
+        expectRefused(
+            signatures(wallets, 0, 2, structHash), abi.encodeWithSelector(Settlement.TooFewSignatures.selector, 2, 3)
+        );
 
         bytes[] memory signed = signatures(wallets, 0, 3, structHash);
         (signed[1], signed[2]) = (signed[2], signed[1]);
@@ -166,7 +171,7 @@ contract SettlementTest is SwarmTest {
 
     function test_aSignatureForAnotherPlaceIsAStrangers() public {
         vm.warp(startOf(1));
-        address other = address(new SwarmRegistry(terms()));
+        address other = address(deploy(terms()));
         bytes32 structHash = settlementHash(0, ROOT, DATA, 1);
         bytes[] memory signed = signatures(wallets, 0, 3, structHash);
         signed[0] = signDigest(wallets[0], typed(other, block.chainid, structHash));
@@ -189,7 +194,10 @@ contract SettlementTest is SwarmTest {
         rotate(wallets[0].addr, next);
         vm.warp(startOf(1));
         bytes32 structHash = settlementHash(0, ROOT, DATA, 1);
-        expectRefused(signatures(wallets, 0, 3, structHash), abi.encodeWithSelector(Settlement.SignerNotActive.selector, 0, wallets[0].addr, 0));
+        expectRefused(
+            signatures(wallets, 0, 3, structHash),
+            abi.encodeWithSelector(Settlement.SignerNotActive.selector, 0, wallets[0].addr, 0)
+        );
         assertEq(registry.activeCount(0), 4);
         assertTrue(registry.isActive(next.addr, 0));
     }
@@ -262,7 +270,9 @@ contract SettlementTest is SwarmTest {
         vm.prank(guardian);
         registry.freeze(0);
         post(wallets, 0, ROOT, 5);
-        if (sender != guardian) vm.expectRevert(abi.encodeWithSelector(Control.NotRoleHolder.selector, sender, guardian));
+        if (sender != guardian) {
+            vm.expectRevert(abi.encodeWithSelector(Control.NotRoleHolder.selector, sender, guardian));
+        }
         vm.prank(sender);
         registry.freeze(0);
         vm.prank(guardian);

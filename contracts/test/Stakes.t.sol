@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ReentrancyGuard} from "@openzeppelin/contracts/utils/ReentrancyGuard.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Base58} from "@openzeppelin/contracts/utils/Base58.sol";
@@ -65,7 +65,7 @@ contract StakesTest is StakedSwarmTest {
         registry.stake(nobody, 1);
         Terms memory plain = terms();
         (plain.stakeToken, plain.stakeAmount) = (address(0), 0);
-        registry = new SwarmRegistry(plain);
+        registry = deploy(plain);
         register(peer);
         vm.expectRevert(Stakes.NoStakes.selector);
         registry.stake(peer.addr, 1);
@@ -175,7 +175,7 @@ contract StakesTest is StakedSwarmTest {
         CallbackToken token = new CallbackToken();
         Terms memory hostile = terms();
         hostile.stakeToken = address(token);
-        registry = new SwarmRegistry(hostile);
+        registry = deploy(hostile);
         register(peer);
         token.mint(address(this), 2);
         token.approve(address(registry), 2);
@@ -189,7 +189,7 @@ contract StakesTest is StakedSwarmTest {
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             token.callBack(address(registry), calls[i]);
-            vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
+            vm.expectRevert(ReentrancyGuard.ReentrancyGuardReentrantCall.selector);
             registry.stake(peer.addr, 1);
         }
     }
@@ -208,7 +208,10 @@ contract StakesTest is StakedSwarmTest {
         Settlement.Attestation memory second = attestation(peer, epoch, OTHER, total);
         vm.expectEmit();
         emit Slashing.SettlementEquivocated(
-            peer.addr, epoch, registry.settlementDigest(epoch, ROOT, DATA, total), registry.settlementDigest(epoch, OTHER, DATA, total)
+            peer.addr,
+            epoch,
+            registry.settlementDigest(epoch, ROOT, DATA, total),
+            registry.settlementDigest(epoch, OTHER, DATA, total)
         );
         vm.expectEmit();
         emit Stakes.StakeSlashed(peer.addr, peer.addr, STAKE);
@@ -319,11 +322,10 @@ contract StakesTest is StakedSwarmTest {
         second.signature[64] = bytes1(uint8(second.signature[64]) + 29);
         vm.expectRevert(ECDSA.ECDSAInvalidSignature.selector);
         registry.slashAnnouncement(bytes32(peer.publicKeyX), bytes32(peer.publicKeyY), "7/answer", first, second);
-        address other = address(new SwarmRegistry(terms()));
+        address other = address(deploy(terms()));
         vm.expectPartialRevert(Slashing.NotOneSigner.selector); // signed for another swarm
-        SwarmRegistry(other).slashAnnouncement(
-            bytes32(peer.publicKeyX), bytes32(peer.publicKeyY), "7/answer", first, first0(first)
-        );
+        SwarmRegistry(other)
+            .slashAnnouncement(bytes32(peer.publicKeyX), bytes32(peer.publicKeyY), "7/answer", first, first0(first));
     }
 
     // ---- hands
@@ -364,9 +366,9 @@ contract StakesTest is StakedSwarmTest {
     }
 
     function expectStake(address of_, uint256 amount, uint64 withdrawableAt) private view {
-        (uint256 found, uint64 at) = registry.stakeOf(of_);
+        (uint256 found, uint64 from) = registry.stakeOf(of_);
         assertEq(found, amount);
-        assertEq(at, withdrawableAt);
+        assertEq(from, withdrawableAt);
     }
 
     function expectAnnouncementRefused(string memory slot, bytes memory reason) private {

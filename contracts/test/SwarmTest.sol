@@ -30,7 +30,19 @@ abstract contract SwarmTest is Test {
 
     function setUp() public virtual {
         vm.warp(GENESIS);
-        registry = new SwarmRegistry(terms());
+        registry = deploy(terms());
+    }
+
+    /// @dev As `new SwarmRegistry`, without compiling it into every test again, which would take minutes.
+    function deploy(Terms memory terms_) internal returns (SwarmRegistry deployed) {
+        bytes memory creation = bytes.concat(vm.getCode("SwarmRegistry.sol:SwarmRegistry"), abi.encode(terms_));
+        assembly {
+            deployed := create(0, add(creation, 32), mload(creation))
+            if iszero(deployed) {
+                returndatacopy(0, 0, returndatasize())
+                revert(0, returndatasize())
+            }
+        }
     }
 
     function terms() internal virtual returns (Terms memory) {
@@ -126,7 +138,11 @@ abstract contract SwarmTest is Test {
         return abi.encodePacked(r, bytes32(order - uint256(s)), v == 27 ? uint8(28) : uint8(27));
     }
 
-    function registrationHash(Vm.Wallet memory wallet, uint256 nonce, uint256 deadline) internal pure returns (bytes32) {
+    function registrationHash(Vm.Wallet memory wallet, uint256 nonce, uint256 deadline)
+        internal
+        pure
+        returns (bytes32)
+    {
         return keccak256(
             abi.encode(
                 keccak256("Registration(bytes32 x,bytes32 y,uint256 nonce,uint256 deadline)"),
@@ -141,7 +157,11 @@ abstract contract SwarmTest is Test {
     function linkHash(address peer, address owner, uint256 nonce, uint256 deadline) internal pure returns (bytes32) {
         return keccak256(
             abi.encode(
-                keccak256("Link(address peer,address owner,uint256 nonce,uint256 deadline)"), peer, owner, nonce, deadline
+                keccak256("Link(address peer,address owner,uint256 nonce,uint256 deadline)"),
+                peer,
+                owner,
+                nonce,
+                deadline
             )
         );
     }
@@ -208,9 +228,7 @@ abstract contract SwarmTest is Test {
     /// @dev Posts a settlement that the first peers sign, as many as the quorum.
     function post(Vm.Wallet[] memory wallets, uint64 epoch, bytes32 root, uint256 total) internal {
         bytes32 structHash = settlementHash(epoch, root, DATA, total);
-        registry.postSettlement(
-            epoch, root, DATA, total, signatures(wallets, 0, registry.quorum(epoch), structHash)
-        );
+        registry.postSettlement(epoch, root, DATA, total, signatures(wallets, 0, registry.quorum(epoch), structHash));
     }
 
     function attestation(Vm.Wallet memory wallet, uint64 epoch, bytes32 root, uint256 total)
