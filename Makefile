@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CONTRACT_TOOLS := contracts/node_modules/.ready
+SLITHER := contracts/.venv/bin/slither
 
 PEERS ?= 3
 ROUNDS ?= 10
@@ -12,7 +14,8 @@ RUN := runs/$(shell date +%Y%m%d-%H%M%S)
 SUMMARY ?= $(RUN)/summary.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install model swarm test lint contracts contracts-check bench clean
+.PHONY: help install model swarm test lint contracts contracts-check contracts-gas contracts-slither contracts-tools \
+  bench bench-contracts clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,16 +57,48 @@ lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-contracts:  ## rebuild the contract's artifact (needs node and npm)
-	@command -v npm >/dev/null || { echo "node 20 or later and npm are needed, such as Debian's nodejs and npm" >&2; exit 1; }
-	cd contracts && npm ci --no-audit --no-fund && node build.mjs
+contracts: $(CONTRACT_TOOLS)  ## build and check the contract: tests, gas, coverage, lint (5 to 10 minutes)
+	@echo "[contracts] the artifact for Python"
+	@cd contracts && node build.mjs
+	@echo "[contracts] format and solhint"
+	@cd contracts && npx forge fmt --check && npx solhint -c solhint.yaml --disc --noPoster --max-warnings 0 'src/*.sol'
+	@echo "[contracts] unit tests, fuzzing, invariants and the gas snapshot: 1 to 4 minutes, most of it compiling"
+	@cd contracts && npx forge test
+	@echo "[contracts] coverage: a minute"
+	@cd contracts && npx forge coverage --no-match-contract 'Gas|Invariants' --no-match-coverage test/ --report lcov >/dev/null
+	@$(MAKE) --no-print-directory contracts-slither bench-contracts
 
-contracts-check:  ## fail if the committed artifact is not what the source compiles to
+contracts-check: $(CONTRACT_TOOLS)  ## what CI checks: the artifact is of this source, the gas is that of the snapshot
+	@cd contracts && node build.mjs --check && npx forge test --match-contract Gas
+
+contracts-gas: $(CONTRACT_TOOLS)  ## accept the gas that the contract takes now (contracts/snapshots/)
+	@cd contracts && rm -f snapshots/*.json && FORGE_SNAPSHOT_CHECK=false npx forge test --match-contract Gas
+
+# The detector "timestamp" is off: the shortest windows here are minutes, and a proposer can shift the time by seconds.
+contracts-slither: $(CONTRACT_TOOLS) $(SLITHER)
+	@echo "[contracts] slither: a minute"
+	@cd contracts && PATH="$$PWD/node_modules/.bin:$$PWD/.venv/bin:$$PATH" \
+	  slither . --filter-paths 'node_modules|test' --exclude timestamp 2>&1 | tee slither.log | tail -1 \
+	  && grep -q ' 0 result(s) found' slither.log || { cat contracts/slither.log >&2; exit 1; }
+
+bench-contracts:  ## the contract's gas and coverage as tables, after: make contracts
+	@$(PYTHON) -m bench.contracts
+
+$(CONTRACT_TOOLS): contracts/package-lock.json
 	@command -v npm >/dev/null || { echo "node 20 or later and npm are needed, such as Debian's nodejs and npm" >&2; exit 1; }
-	cd contracts && npm ci --no-audit --no-fund && node build.mjs --check
+	@echo "[contracts] compiler, foundry and solhint from npm: a minute"
+	@cd contracts && npm ci --no-audit --no-fund --silent
+	@[ -x contracts/node_modules/.bin/forge ] || { echo "foundry's npm packages are for Linux on x86-64 and macOS on ARM; on this machine only the artifact can be built: cd contracts && node build.mjs" >&2; exit 1; }
+	@touch $@
+
+$(SLITHER):
+	@echo "[contracts] slither into contracts/.venv: a minute"
+	@"$(PYTHON)" -m venv contracts/.venv && contracts/.venv/bin/pip install -qq --disable-pip-version-check slither-analyzer==0.11.6
+
+contracts-tools: $(CONTRACT_TOOLS)
 
 bench: model  ## the numbers of the README, written to bench/results/ (15 minutes on 2 cores)
 	$(BIN)/python -m bench.first_swarm
 
 clean:  ## remove .venv and runs/
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs contracts/.venv contracts/node_modules contracts/out contracts/cache

@@ -1,8 +1,9 @@
-"""The registry contract seen from Python: one swarm's parameters and its registered peers."""
+"""The registry contract seen from Python: one swarm's terms and its registered peers."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
+from eth_abi.exceptions import EncodingError
 from eth_utils.address import is_address, to_checksum_address
 
 from swarm.chain.abi import call_data, creation_code, error_of, results
@@ -10,25 +11,93 @@ from swarm.chain.client import Chain, InsufficientFunds, Receipt, Reverted, Tran
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity, address_of, peer_id_of, point_of
 
-VERSION = "rl-swarm registry 1"
+VERSION = "rl-swarm registry 2"
+NO_ADDRESS = "0x" + "00" * 20
 PAGE = 256  # the most that the contract gives at once
 
 _SENTENCES = {
-    "RecipeHashIsZero": "the recipe hash is zero",
-    "RoundSecondsIsZero": "the round length is zero seconds; it must be at least one",
+    # founding
+    "TermIsZero": "the term {0} is zero; every swarm needs one that is not",
+    "NoTokenAt": "there is no contract at {0}; check the address of the token",
+    "TokenWithoutAmount": "a token and its amount belong together; with the token {0} the amount {1} does not fit",
+    "TooManyAddresses": "there are {0} bootstrap addresses; give at most 16",
+    "AddressLengthOutOfRange": "bootstrap address {0} has {1} bytes; give 1 to 200",
+    # identity
     "PointNotOnCurve": "the public key is not a point of secp256k1",
     "SenderIsNotKey": "the transaction was sent by {0}, but the key belongs to {1}; a peer registers with its own key",
     "AlreadyRegistered": "the peer with the account {0} is registered already",
+    "KeyRetired": "the key of {0} was replaced by another one and cannot come back; use the new key",
+    "NotRegistered": "the account {0} is not a registered peer; register it first",
+    "SignatureExpired": "the signature was good until {0} (unix seconds); sign again",
+    "SignatureNotBy": "the signature is not by {0} for just this call, nonce, contract and chain; sign again",
+    "OwnerIsZero": "the zero address cannot own a peer; name the owner's address",
+    "AlreadyLinked": "the peer {0} is linked to {1} already; its owner has to unlink it first",
+    "NotOwner": "{0} is not the owner of the peer {1}, which is {2}; send it with the owner's wallet",
+    # activity and settlement
+    "NotStaked": "the peer {0} has not staked what this swarm asks for; stake first",
+    "EpochNotOver": "epoch {0} is not over, as this is epoch {1}; wait for its end",
+    "EpochTooEarly": "epoch {0} can no longer be settled; settle epoch {1} or a later one",
+    "AlreadyPosted": "this settlement of epoch {0} is posted already",
+    "NotPending": "the settlement of epoch {0} is not within its challenge window, so nothing can be changed about it",
+    "PointsFell": "the settlement has {0} points in all, fewer than the {1} of the one before; compute it again",
+    "MalformedSignature": "signature {0} is not one of 65 bytes r, s, v with a low s and v of 27 or 28",
+    "SignerNotActive": "signature {0} is by {1}, who is no active peer in epoch {2}, or it is for another settlement",
+    "SignersNotAscending": "signature {0}, by {1}, is out of order; sort them by account, each once",
+    "TooFewSignatures": "there are {0} signatures, and {1} are needed; collect more",
+    "NotDissent": "attestation {0} is for the settlement that is posted; bring only others",
+    # points and pay
+    "NotFinal": "the settlement of epoch {0} is not final; use an earlier epoch, or wait for its challenge window",
+    "ProofInvalid": "the proof does not show that {0} has {1} points; build it from the records of the settled epoch",
+    "NothingToClaim": "nothing new can be claimed for {0}: {1} points are settled already",
+    "PointsExceedTotal": "with this {0} points would be settled, more than the {1} of the epoch; use a later one",
+    "TooManyClaims": "there are {0} claims; send at most 64 at once",
+    "NoPool": "this swarm has no reward pool",
+    "SafeERC20FailedOperation": "the token {0} refused the transfer; check balance and allowance",
+    "ReentrancyGuardReentrantCall": "a token called back into the registry in the middle of a transfer",
+    # stakes
+    "NoStakes": "this swarm has no stakes",
+    "NotStakeHolder": "{0} cannot ask this stake back; {1} can",
+    "NothingStaked": "nothing is staked behind {0} that could be taken",
+    "Unbonding": "the stake of {0} was asked back; it can be withdrawn from {1} on (unix seconds)",
+    "NotUnbonding": "the stake of {0} was not asked back; request that first",
+    "NotTwoStatements": "the two statements are the same, which is no offence",
+    "NotOneSigner": "the two statements must have one signer, and here are {0} and {1}",
+    "NotAFinalSlot": "the slot {0!r} may be written again; only answer, critique and revise of a round may not",
+    "ECDSAInvalidSignature": "a signature belongs to no account",
+    "ECDSAInvalidSignatureLength": "a signature has {0} bytes instead of 65",
+    "ECDSAInvalidSignatureS": "a signature is in its second form, with a high s; give the first",
+    # control
+    "NotRoleHolder": "{0} may not do this; {1} may",
+    "RolesNotSeparate": "{0} would be both governance and guardian; with a delay they must be two accounts",
+    "NotAnnounced": "no such change is announced; announce it first",
+    "TooEarly": "the change can be applied from {1} on (unix seconds); wait until then",
+    "NotTheAnnouncedAddresses": "these are not the bootstrap addresses that were announced",
+    "EnforcedPause": "the swarm is paused; wait until governance unpauses it",
+    "ExpectedPause": "the swarm is not paused",
 }
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """What a swarm was founded with; `genesis` in unix seconds."""
+class Terms:
+    """What a swarm is founded with, field by field as in contracts/src/Terms.sol; `genesis` in unix seconds.
+
+    None means, when founding: 60 rounds for `epoch_seconds`, and the founder for the two roles.
+    """
 
     recipe_hash: bytes
     genesis: int
     round_seconds: int
+    epoch_seconds: int | None = None
+    challenge_seconds: int = 60
+    delay_seconds: int = 0
+    governance: str | None = None
+    guardian: str | None = None
+    reward_token: str = NO_ADDRESS
+    tokens_per_point: int = 0
+    stake_token: str = NO_ADDRESS
+    stake_amount: int = 0
+    unbonding_seconds: int = 0
+    bootstrap: tuple[str, ...] = ()
 
 
 class RegistryError(SwarmError):
@@ -39,17 +108,25 @@ class RegistryError(SwarmError):
         self.name = name
 
 
-def deploy(chain: Chain, identity: Identity, recipe_hash: bytes, genesis: int, round_seconds: int) -> "Registry":
+def deploy(chain: Chain, identity: Identity, terms: Terms) -> "Registry":
     """Found a swarm: put a new registry on the chain, paid by `identity` (with the faucet's help where there is one).
 
     Raises:
-        SwarmError: the parameters do not fit, the account cannot pay, or the chain gives no answer.
+        SwarmError: the terms do not fit, the account cannot pay, or the chain gives no answer.
     """
-    if len(recipe_hash) != 32:
-        raise ValueError(f"a recipe hash has 32 bytes, not {len(recipe_hash)}")
-    if not (0 <= genesis < 2**64 and 0 <= round_seconds < 2**32):
-        raise SwarmError(f"a swarm cannot start at {genesis} with rounds of {round_seconds} s: out of range")
-    receipt = _send(chain, identity, Transaction(None, creation_code(recipe_hash, genesis, round_seconds)))
+    if len(terms.recipe_hash) != 32:
+        raise ValueError(f"a recipe hash has 32 bytes, not {len(terms.recipe_hash)}")
+    terms = replace(
+        terms,
+        epoch_seconds=60 * terms.round_seconds if terms.epoch_seconds is None else terms.epoch_seconds,
+        governance=terms.governance or identity.address,
+        guardian=terms.guardian or identity.address,
+    )
+    try:
+        creation = creation_code(astuple(terms))
+    except EncodingError as error:
+        raise SwarmError(f"a swarm cannot have the terms {terms}: {error}") from error
+    receipt = _send(chain, identity, Transaction(None, creation))
     if receipt.contract_address is None:
         raise SwarmError("the chain mined the new registry but named no address for it; try again with another RPC url")
     return Registry(chain, receipt.contract_address)
@@ -84,9 +161,9 @@ class Registry:
     def __repr__(self) -> str:
         return f"Registry({self.address} on {self.chain})"
 
-    def parameters(self) -> Parameters:
-        """What the swarm was founded with."""
-        return Parameters(self._view("recipeHash"), self._view("genesis"), self._view("roundSeconds"))
+    def terms(self) -> Terms:
+        """The swarm's terms as they are now."""
+        return Terms(*self._view("terms"))
 
     def register(self, identity: Identity) -> Receipt | None:
         """Make `identity` a peer; None where it is one already. If it cannot pay, a faucet is asked.

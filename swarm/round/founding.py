@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swarm.chain.client import Chain
 from swarm.chain.launch import start_node
-from swarm.chain.registry import Registry, deploy
+from swarm.chain.registry import Registry, Terms, deploy
 from swarm.errors import SwarmError
 from swarm.events import Emitter
 from swarm.identity.key import Identity
@@ -82,9 +82,9 @@ def enter(
         else:
             recipe = recipe or catalogue.find(catalogue.DEFAULT)
             emit("starting", what="the registry contract", expect_s=2)
-            registry = deploy(chain, identity, recipe.hash(), int(time.time()), recipe.timing.round_s)
+            registry = deploy(chain, identity, Terms(recipe.hash(), int(time.time()), recipe.timing.round_s))
             founded = True
-    on_chain = registry.parameters().recipe_hash
+    on_chain = registry.terms().recipe_hash
     if recipe is not None and recipe.hash() != on_chain:
         raise SwarmError(
             f"this swarm runs another recipe than {recipe.name!r} as this machine has it "
@@ -106,7 +106,7 @@ def find_recipe(membership: Membership, network: Network, journal: Journal, time
     Raises:
         SwarmError: nobody gives it in time.
     """
-    wanted = membership.registry.parameters().recipe_hash
+    wanted = membership.registry.terms().recipe_hash
     stored = journal.get("recipe")
     if stored is not None:
         recipe = parse_recipe(stored.encode())

@@ -225,7 +225,7 @@ class Peer:
     def _play_all(self) -> bool:
         """Rounds until the last, or until stopped. Whether it ended as it was asked to."""
         recipe, rounds, me = self._recipe, self._options.rounds, self._identity.peer_id
-        clock = Clock(self._membership.registry.parameters().genesis, recipe.timing)
+        clock = Clock(self._membership.registry.terms().genesis, recipe.timing)
         exchange = Exchange(self._network, self._membership.swarm, recipe)
         schedule = Schedule(me, clock, exchange, self._presence, self._emit, self._stop)
         driver = Driver(

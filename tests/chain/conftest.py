@@ -6,7 +6,7 @@ import pytest
 
 from swarm.chain.client import Chain
 from swarm.chain.launch import RunningNode, start_node
-from swarm.chain.registry import Registry, deploy
+from swarm.chain.registry import Registry, Terms, deploy
 from swarm.identity.key import Identity
 
 RECIPE_HASH = b"\x11" * 32
@@ -38,7 +38,7 @@ def founder(chain: Chain, new_identity: Callable[[], Identity]) -> Identity:
 
 @pytest.fixture
 def registry(chain: Chain, founder: Identity) -> Registry:
-    return deploy(chain, founder, RECIPE_HASH, genesis=1_800_000_000, round_seconds=60)
+    return deploy(chain, founder, Terms(RECIPE_HASH, genesis=1_800_000_000, round_seconds=60))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import astuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from swarm.chain.abi import artifact
 from swarm.chain.client import Chain, ChainUnavailable, Transaction
 from swarm.chain.launch import start_node
-from swarm.chain.registry import Registry, deploy
+from swarm.chain.registry import Registry, Terms, deploy
 from swarm.errors import SwarmError
 
 
@@ -61,7 +62,7 @@ def test_a_killed_node_comes_back_with_everything_at_the_same_url(home, new_iden
         chain = Chain(first.url)
         founder = new_identity()
         chain.faucet(founder.address)
-        registry = deploy(chain, founder, b"\x22" * 32, 1_800_000_000, 60)
+        registry = deploy(chain, founder, Terms(b"\x22" * 32, 1_800_000_000, 60))
         registry.register(founder)
         head = chain.head()
         os.kill(first.pid, signal.SIGKILL)
@@ -226,7 +227,8 @@ def test_the_node_speaks_to_web3(node, new_identity):
     account = web3.eth.account.from_key(identity.secret)
     web3.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(account), layer=0)
     contract = web3.eth.contract(abi=artifact().abi, bytecode=artifact().bytecode)
-    sent = contract.constructor(b"\x33" * 32, 5, 60).transact({"from": account.address})
+    terms = Terms(b"\x33" * 32, 5, 60, 3600, governance=account.address, guardian=account.address)
+    sent = contract.constructor(astuple(terms)).transact({"from": account.address})
     receipt = web3.eth.wait_for_transaction_receipt(sent)
     registry = web3.eth.contract(receipt["contractAddress"], abi=artifact().abi)
     point = point_of(identity.peer_id)

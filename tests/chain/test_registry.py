@@ -1,19 +1,20 @@
 """The contract through the client, on the real embedded chain."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from swarm.chain.abi import artifact, call_data
 from swarm.chain.client import Chain, InsufficientFunds, Reverted, Transaction
-from swarm.chain.registry import Parameters, Registry, RegistryError, _explained, deploy
+from swarm.chain.registry import _SENTENCES, NO_ADDRESS, Registry, RegistryError, Terms, _explained, deploy
 from swarm.errors import SwarmError
 from swarm.identity.key import point_of
 
 RECIPE_HASH = b"\x11" * 32
 FIELD_PRIME = 2**256 - 2**32 - 977
-SOURCE = Path(__file__).parents[2] / "contracts" / "src" / "SwarmRegistry.sol"
+CONTRACTS = Path(__file__).parents[2] / "contracts"
 
 
 def refused_by(registry, identity, *arguments):
@@ -25,17 +26,27 @@ def refused_by(registry, identity, *arguments):
     return error
 
 
-def test_deployed_parameters_are_read_back(registry):
-    assert registry.parameters() == Parameters(RECIPE_HASH, 1_800_000_000, 60)
-    assert (registry.peer_count(), registry.peers()) == (0, [])
+def test_the_terms_are_read_back(chain, founder, new_identity):
+    plain = deploy(chain, founder, Terms(RECIPE_HASH, 1_800_000_000, 60))
+    founder_address = founder.address.lower()
+    assert plain.terms() == Terms(
+        RECIPE_HASH, 1_800_000_000, 60, 3600, 60, 0, founder_address, founder_address, bootstrap=()
+    )
+    assert (plain.peer_count(), plain.peers()) == (0, [])
+    token, other = plain.address.lower(), new_identity().address.lower()  # any contract can be named as a token
+    full = Terms(RECIPE_HASH, 1, 2, 3, 4, 5, other, founder_address, token, 6, token, 7, 8, ("/ip4/1.2.3.4/tcp/5", "b"))
+    assert deploy(chain, founder, full).terms() == full
 
 
 def test_peers_register_and_are_listed_in_order(registry, chain, new_identity):
     identities = [new_identity() for _ in range(5)]
+    gas = []
     for identity in identities:
         assert not registry.is_registered(identity.peer_id)
         receipt = registry.register(identity)  # the account is empty: the faucet pays
-        assert receipt is not None and receipt.gas_used < 95_000
+        assert receipt is not None
+        gas.append(receipt.gas_used)
+    assert max(gas) < 150_000 and min(gas) < 95_000  # the first ones open storage that all later ones share
     assert registry.peers() == [identity.peer_id for identity in identities]
     assert registry.peer_count() == 5
     assert all(Registry(chain, registry.address).is_registered(identity.peer_id) for identity in identities)
@@ -90,13 +101,35 @@ def test_points_off_the_curve_are_refused(registry, founder):
         assert error.name == "PointNotOnCurve"
 
 
-def test_bad_parameters_are_refused_with_a_sentence(chain, founder):
-    with pytest.raises(SwarmError, match="recipe hash is zero"):
-        deploy(chain, founder, bytes(32), 1, 60)
-    with pytest.raises(SwarmError, match="round length is zero"):
-        deploy(chain, founder, RECIPE_HASH, 1, 0)
-    with pytest.raises(SwarmError, match="out of range"):
-        deploy(chain, founder, RECIPE_HASH, -1, 60)
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"recipe_hash": bytes(32)}, "recipeHash is zero"),
+        ({"round_seconds": 0, "epoch_seconds": 1}, "roundSeconds is zero"),
+        ({"epoch_seconds": 0}, "epochSeconds is zero"),
+        ({"challenge_seconds": 0}, "challengeSeconds is zero"),
+        ({"governance": NO_ADDRESS}, "governance is zero"),
+        ({"genesis": -1}, "cannot have the terms"),
+        ({"round_seconds": 2**32}, "cannot have the terms"),
+        ({"governance": "nonsense"}, "cannot have the terms"),
+        ({"delay_seconds": 1}, "must be two accounts"),
+        ({"reward_token": "0x" + "ab" * 20, "tokens_per_point": 1}, "no contract at 0xabab"),
+        ({"tokens_per_point": 1}, "belong together"),
+        ({"bootstrap": ("a",) * 17}, "17 bootstrap addresses"),
+        ({"bootstrap": ("a", "b" * 201)}, "bootstrap address 1 has 201 bytes"),
+    ],
+)
+def test_bad_terms_are_refused_with_a_sentence(chain, founder, changes, sentence):
+    with pytest.raises(SwarmError, match=sentence):
+        deploy(chain, founder, replace(Terms(RECIPE_HASH, 1, 60), **changes))
+
+
+def test_every_error_of_the_contract_has_a_sentence():
+    errors = {entry["name"]: entry["inputs"] for entry in artifact().abi if entry["type"] == "error"}
+    never_raised = {"InvalidAccountNonce", "InvalidShortString", "StringTooLong", "StringsInsufficientHexLength"}
+    assert set(_SENTENCES) == set(errors) - never_raised
+    for name, sentence in _SENTENCES.items():
+        assert sentence.format(*("x" for _ in errors[name]))
 
 
 def test_an_address_without_our_contract_is_refused(chain, founder, new_identity):
@@ -130,8 +163,12 @@ def test_without_a_faucet_the_missing_amount_is_named(registry, new_identity, mo
     assert 0 < caught.value.missing_wei < 10**18 and caught.value.address == identity.address
 
 
-def test_the_artifact_was_built_from_this_source():
-    assert artifact().source_sha256 == hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+def test_the_artifact_was_built_from_these_sources():
+    digest = hashlib.sha256()
+    for path in sorted((CONTRACTS / "src").iterdir()):
+        for part in (f"src/{path.name}".encode(), path.read_bytes()):
+            digest.update(b"%d\n" % len(part) + part)
+    assert artifact().source_sha256 == digest.hexdigest()
 
 
 def test_an_address_in_any_writing_is_taken(registry, chain, new_identity):
