@@ -241,6 +241,26 @@ def test_an_underpriced_transaction_is_replaced_by_one_that_pays_more(anvil, lon
     assert chain.balance(TARGET) == 5 and [len(versions) for versions in kept] == [1, 2]
 
 
+def test_a_transaction_that_waits_while_prices_rise_is_replaced(founder):
+    """anvil throws it out of its pool at once; geth leaves it there."""
+    sent = []
+
+    def answer(method, params):
+        if method == "eth_sendRawTransaction":
+            sent.append(params[0])
+            return "0x" + "11" * 32
+        if method == "eth_getTransactionReceipt":
+            status = {"status": "0x1", "gasUsed": "0x5208", "blockNumber": "0x5", "transactionHash": params[0]}
+            return status if len(sent) > 1 else None
+        if method == "eth_getBlockByNumber":
+            return {"baseFeePerGas": hex(10**12)}
+        return {"eth_chainId": "0x7", "eth_call": "0x", "eth_getBalance": hex(10**18)}.get(method, "0x5208")
+
+    with fake_node(answer) as url:
+        assert Chain(url).send(founder, Transaction(TARGET), 5).block_number == 5
+    assert len(sent) == 2
+
+
 def test_a_transaction_that_nobody_takes_is_replaced_a_few_times_only(anvil, lonely, start_sending, monkeypatch):
     monkeypatch.setattr(sending, "REPLACE_AFTER_S", 0.0)
     monkeypatch.setattr(sending, "MAX_REPLACEMENTS", 2)
@@ -274,8 +294,10 @@ def test_another_chain_behind_the_url_gets_nothing(anvil, lonely, start_sending)
     assert chain.chain_id == anvil.chain_id
     anvil.ask("anvil_setChainId", 4242)
     sentence = f"has the id 4242, but this swarm lives on chain {anvil.chain_id}"
+    kept = []
     with pytest.raises(SwarmError, match=sentence):
-        chain.send(payer, Transaction(TARGET, value=5))
+        chain.send(payer, Transaction(TARGET, value=5), keep=kept.append)
+    assert kept == []  # nothing was even signed
     anvil.ask("anvil_setChainId", anvil.chain_id)
     anvil.ask("anvil_setAutomine", False)
     sent = start_sending(chain, payer)
