@@ -11,7 +11,7 @@ MAY_USE = {
     "recipe": {"recipe"},
     "judging": set(),
     "identity": {"identity"},
-    "chain": {"chain", "identity"},
+    "chain": {"chain", "identity", "journal"},
     "network": {"network", "identity"},
     "training": {"training", "recipe"},
     "journal": {"journal"},

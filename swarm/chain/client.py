@@ -4,46 +4,32 @@ It promises that every call ends by its deadline, with a result or with one sent
 """
 
 import threading
-import time
-from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from eth_account import Account
-
-from swarm.chain.abi import error_text
-from swarm.chain.rpc import UNKNOWN_METHOD, ChainUnavailable, Rpc, RpcError
+from swarm.chain.connection import Connection, Reverted
+from swarm.chain.rpc import ChainUnavailable, RpcError
+from swarm.chain.sending import InsufficientFunds, Receipt, Sending, Signer, Transaction, quote, receipt_of
 from swarm.errors import SwarmError
-from swarm.identity.key import Identity
 
-__all__ = ["Block", "Chain", "ChainUnavailable", "InsufficientFunds", "Receipt", "Reverted", "Transaction"]
+__all__ = [
+    "Block",
+    "Chain",
+    "ChainUnavailable",
+    "InsufficientFunds",
+    "Log",
+    "Receipt",
+    "Reverted",
+    "Signer",
+    "Transaction",
+]
 
 RECEIPT_TIMEOUT_S = 120.0
-GAS_MARGIN = 1.1  # state may change between estimate and block; unused gas costs nothing
+DEEP_BLOCKS = 16
+"""A block with so many on top of it is taken to stay, and kept."""
 
-FALLBACK_TIP_WEI = 10**9
-
-_SEND_ATTEMPTS = 3
-_WEI_PER_ETHER = 10**18
-# One account has one row of nonces, whatever client object uses it.
-_account_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-
-
-class InsufficientFunds(SwarmError):
-    """An account cannot pay for a transaction. `missing_wei` is what to send to `address`."""
-
-    def __init__(self, sentence: str, address: str, missing_wei: int) -> None:
-        super().__init__(sentence)
-        self.address = address
-        self.missing_wei = missing_wei
-
-
-class Reverted(SwarmError):
-    """A contract refused a call or a transaction; `data` is the error it returned."""
-
-    def __init__(self, sentence: str, data: bytes) -> None:
-        super().__init__(sentence)
-        self.data = data
+_STRIDES = 8
+_POINTS = 15
 
 
 @dataclass(frozen=True)
@@ -56,40 +42,30 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Transaction:
-    """What to do; the client adds nonce, gas and fees. `to` is None for a new contract; `value` in wei."""
+class Log:
+    """An event of a contract."""
 
-    to: str | None
-    data: bytes = b""
-    value: int = 0
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """A transaction that was mined and succeeded; `cost` is gas times price, in wei."""
-
-    transaction_hash: bytes
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
     block_number: int
-    gas_used: int
-    cost: int
-    contract_address: str | None
+    transaction_hash: bytes
 
 
 class Chain:
     """A chain behind an RPC url. `expected_chain_id` guards against a url that leads to another chain."""
 
     def __init__(self, url: str, timeout_s: float = 10, expected_chain_id: int | None = None) -> None:
-        self._rpc = Rpc(url, timeout_s)
-        self._expected_chain_id = expected_chain_id
-        self._chain_id: int | None = None
+        self._connection = Connection(url, timeout_s, expected_chain_id)
+        self._head_number = 0  # the highest seen
 
     def __repr__(self) -> str:
-        return f"Chain({self._rpc.host})"
+        return f"Chain({self._connection.host})"
 
     @property
     def url(self) -> str:
         """The RPC url. It may carry a secret: for invites that the user shares knowingly, not for logs."""
-        return self._rpc.url
+        return self._connection.url
 
     @property
     def chain_id(self) -> int:
@@ -97,25 +73,23 @@ class Chain:
 
         Raises:
             ChainUnavailable: no answer.
-            SwarmError: it is not the expected one.
+            SwarmError: it is not the expected one, or not the one of before.
         """
-        if self._chain_id is None:
-            found = self._number(self._told("eth_chainId"))
-            if self._expected_chain_id not in (None, found):
-                raise SwarmError(
-                    f"the chain at {self._rpc.host} has the id {found}, but this swarm lives on chain "
-                    f"{self._expected_chain_id}; give the RPC url of that chain"
-                )
-            self._chain_id = found
-        return self._chain_id
+        return self._connection.chain_id
 
     def balance(self, address: str) -> int:
         """In wei."""
-        return self._number(self._call("eth_getBalance", address, "latest"))
+        return self._connection.number(self._connection.call("eth_getBalance", address, "latest"))
 
     def code(self, address: str) -> bytes:
         """The contract code at an address; empty where there is none."""
-        return self._data(self._call("eth_getCode", address, "latest"))
+        key = ("code", address.lower())
+        code = self._connection.kept(key)
+        if code is None:
+            code = self._connection.data(self._connection.call("eth_getCode", address, "latest"))
+            if code:
+                self._connection.keep(key, code)
+        return code
 
     def call(self, to: str, data: bytes) -> bytes:
         """What a view function returns.
@@ -123,206 +97,191 @@ class Chain:
         Raises:
             Reverted: the contract refused.
         """
-        return self._data(self._call("eth_call", {"to": to, "data": "0x" + data.hex()}, "latest"))
+        return self.call_all([(to, data)])[0]
+
+    def call_all(self, calls: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """What several view functions return, each given as contract and call data, in one request.
+
+        Raises:
+            Reverted: a contract refused.
+        """
+        requests = [("eth_call", [{"to": to, "data": "0x" + data.hex()}, "latest"]) for to, data in calls]
+        return [self._connection.data(answer) for answer in self._connection.calls(requests)]
 
     def faucet(self, address: str) -> bool:
         """Ask for test ether; a development chain gives some to an account with little. False: there is no faucet."""
-        _ = self.chain_id
-        try:
-            self._request("swarm_faucet", address)
-        except RpcError:  # public nodes word and number "no such method" in many ways
-            return False
-        return True
+        # Public nodes word and number "no such method" in many ways.
+        return not isinstance(self._connection.batch([("swarm_faucet", [address])])[0], RpcError)
 
-    def send(self, identity: Identity, transaction: Transaction, timeout_s: float = RECEIPT_TIMEOUT_S) -> Receipt:
-        """Sign, send and wait until it is mined. Sends of one account in this process are done one after the other.
+    def estimate(self, address: str, transaction: Transaction) -> tuple[int, int]:
+        """The gas, with a margin, and the most that a transaction of `address` may cost now, in wei. Nothing is sent.
 
         Raises:
-            InsufficientFunds: the account cannot pay; nothing was sent.
-            Reverted: the contract refuses; mostly nothing was sent.
-            ChainUnavailable: no answer, or not mined within `timeout_s` seconds (it may be mined later).
+            Reverted: the contract refuses it.
+            InsufficientFunds: the account has less than the transaction gives away; it may still lack the gas.
         """
-        with _account_locks[identity.address]:
-            for attempt in range(1, _SEND_ATTEMPTS + 1):
-                raw, transaction_hash = self._signed(identity, transaction)
-                try:
-                    self._request("eth_sendRawTransaction", raw)
-                    break
-                except RpcError as error:
-                    text = str(error).lower()
-                    if "already known" in text or self._is_known(transaction_hash):
-                        break
-                    # Another process uses the same account: take the next nonce.
-                    if not ("nonce" in text or "underpriced" in text) or attempt == _SEND_ATTEMPTS:
-                        raise SwarmError(f"the chain at {self._rpc.host} refuses a transaction: {error}") from error
-            return self._receipt(transaction_hash, timeout_s)
+        terms = quote(self._connection, address, transaction)
+        return terms.gas, terms.gas * terms.max_fee + transaction.value
+
+    def send(
+        self,
+        signer: Signer,
+        transaction: Transaction,
+        timeout_s: float = RECEIPT_TIMEOUT_S,
+        *,
+        confirmations: int = 1,
+        earlier: Sequence[bytes] = (),
+        keep: Callable[[Sequence[bytes]], None] = lambda versions: None,
+        stop: threading.Event | None = None,
+    ) -> Receipt:
+        """Sign, send and wait until it is mined. Sends of one account on this machine are done one after the other.
+
+        `confirmations` counts the blocks that have to include it or stand on it. To survive a kill, `keep` writes down
+        the signed versions of the transaction each time there is another, before it is sent, and `earlier` gives them
+        back after a restart: then they are sent again, and nothing else is signed unless they cannot be mined any more.
+
+        Raises:
+            InsufficientFunds: the account cannot pay.
+            Reverted: the contract refuses; mostly nothing was sent.
+            ChainUnavailable: no answer, `stop` was set, or not mined within `timeout_s` seconds (it may be later).
+        """
+        sending = Sending(
+            self._connection,
+            signer,
+            transaction,
+            timeout_s=timeout_s,
+            earlier=earlier,
+            keep=keep,
+            stop=stop or threading.Event(),
+        )
+        return sending.run(confirmations)
+
+    def receipt(self, transaction_hash: bytes) -> Receipt | None:
+        """What became of a transaction; None while it is in no block.
+
+        Raises:
+            Reverted: it was mined and failed.
+        """
+        key = ("receipt", transaction_hash)
+        receipt = self._connection.kept(key)
+        if receipt is None:
+            found = self._connection.call("eth_getTransactionReceipt", "0x" + transaction_hash.hex())
+            if found is None:
+                return None
+            receipt = receipt_of(self._connection, found)
+            if self._is_deep(receipt.block_number):
+                self._connection.keep(key, receipt)
+        return receipt
+
+    def logs(self, address: str, topics: Sequence[bytes | None], first: int, last: int) -> list[Log]:
+        """The events of a contract in the blocks `first` to `last`, in order; a topic that is None is any.
+
+        A node that finds the range too wide is asked for its halves.
+        """
+        wanted = [None if topic is None else "0x" + topic.hex() for topic in topics]
+        query = {"address": address, "topics": wanted, "fromBlock": hex(first), "toBlock": hex(last)}
+        try:
+            found = self._connection.call("eth_getLogs", query)
+        except ChainUnavailable:
+            raise
+        except SwarmError:
+            if first >= last:
+                raise
+            middle = (first + last) // 2
+            return self.logs(address, topics, first, middle) + self.logs(address, topics, middle + 1, last)
+        try:
+            return [
+                Log(
+                    log["address"],
+                    tuple(bytes.fromhex(topic[2:]) for topic in log["topics"]),
+                    bytes.fromhex(log["data"][2:]),
+                    int(log["blockNumber"], 16),
+                    bytes.fromhex(log["transactionHash"][2:]),
+                )
+                for log in found
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._connection.odd_answer() from error
 
     def block(self, number: int | None = None) -> Block | None:
         """A block by number, or the newest one. None where it does not exist."""
-        found = self._call("eth_getBlockByNumber", "latest" if number is None else hex(number), False)
-        if found is None:
-            return None
-        try:
-            return Block(int(found["number"], 16), bytes.fromhex(found["hash"][2:]), int(found["timestamp"], 16))
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._odd_answer() from error
+        return self._newest() if number is None else self._blocks([number])[0]
 
     def head(self) -> Block:
         """The newest block."""
-        found = self.block()
+        found = self._newest()
         if found is None:
-            raise self._odd_answer()
+            raise self._connection.odd_answer()
         return found
 
     def first_block_at(self, timestamp: int) -> Block | None:
         """The first block at or after `timestamp` (unix seconds); None while the newest block is older.
 
-        It takes about 2 log2(n) requests for a block n below the head.
+        It takes about log2(n) / 4 + 2 requests for a block n below the head, each for several blocks.
         """
         late = self.head()
         if late.timestamp < timestamp:
             return None
         stride = 1
-        while late.number > 0:
-            early = self._existing(max(0, late.number - stride))
-            if early.timestamp < timestamp:
-                break
-            late, stride = early, stride * 2
-        else:
+        early = None
+        while early is None and late.number > 0:
+            strides = [stride << step for step in range(_STRIDES)]
+            stride = 2 * strides[-1]
+            early, late = _around(timestamp, late, self._existing([max(0, late.number - step) for step in strides]))
+        if early is None:
             return late
-        while late.number - early.number > 1:
-            middle = self._existing((early.number + late.number) // 2)
-            if middle.timestamp < timestamp:
-                early = middle
-            else:
-                late = middle
+        while (gap := late.number - early.number) > 1:
+            points = {late.number - max(1, gap * point // (_POINTS + 1)) for point in range(1, _POINTS + 1)}
+            nearer, late = _around(timestamp, late, self._existing(sorted(points - {early.number}, reverse=True)))
+            early = nearer or early
         return late
 
-    # below: how it is done
-
-    def _request(self, method: str, *params: Any) -> Any:
-        try:
-            return self._rpc.call(method, *params)
-        except ChainUnavailable:
-            self._chain_id = None  # when it answers again, another chain may be behind the url
-            raise
-
-    def _call(self, method: str, *params: Any) -> Any:
-        """A request to the right chain; a refusal is told as a sentence."""
-        _ = self.chain_id
-        return self._told(method, *params)
-
-    def _told(self, method: str, *params: Any) -> Any:
-        try:
-            return self._request(method, *params)
-        except RpcError as error:
-            raise self._refusal(method, error) from error
-
-    def _refusal(self, method: str, error: RpcError) -> SwarmError:
-        if error.data or "revert" in str(error).lower():
-            reason = error_text(error.data) if error.data else str(error)
-            return Reverted(f"the contract on the chain at {self._rpc.host} refuses this: {reason}", error.data)
-        if error.code == UNKNOWN_METHOD:
-            return SwarmError(f"the node at {self._rpc.host} does not offer {method}; use another RPC url")
-        return SwarmError(f"the chain at {self._rpc.host} refuses {method}: {error}")
-
-    def _odd_answer(self) -> ChainUnavailable:
-        return ChainUnavailable(f"the chain at {self._rpc.host} gave an answer in no known form; check the RPC url")
-
-    def _number(self, answer: object) -> int:
-        try:
-            return int(answer, 16)  # type: ignore[call-overload]
-        except (TypeError, ValueError) as error:
-            raise self._odd_answer() from error
-
-    def _data(self, answer: object) -> bytes:
-        try:
-            return bytes.fromhex(answer[2:])  # type: ignore[index]
-        except (TypeError, ValueError) as error:
-            raise self._odd_answer() from error
-
-    def _existing(self, number: int) -> Block:
-        found = self.block(number)
-        if found is None:
-            raise ChainUnavailable(
-                f"the chain at {self._rpc.host} does not have its own block {number}; its node may still be syncing"
-            )
+    def _newest(self) -> Block | None:
+        found = self._block_of(self._connection.call("eth_getBlockByNumber", "latest", False))
+        if found is not None:
+            self._head_number = found.number
         return found
 
-    def _signed(self, identity: Identity, transaction: Transaction) -> tuple[str, str]:
-        chain_id = self.chain_id
-        request = {"from": identity.address, "data": "0x" + transaction.data.hex(), "value": hex(transaction.value)}
-        if transaction.to is not None:
-            request["to"] = transaction.to
-        tip = self._tip()
-        max_fee = 2 * self._number(self._call("eth_gasPrice")) + tip
-        balance = self.balance(identity.address)
-        if balance < transaction.value:
-            raise self._insufficient(identity.address, balance, transaction.value)
-        gas = int(self._number(self._call("eth_estimateGas", request)) * GAS_MARGIN)
-        cost = gas * max_fee + transaction.value
-        if balance < cost:
-            raise self._insufficient(identity.address, balance, cost)
-        signed = Account.sign_transaction(
-            {
-                "chainId": chain_id,
-                "nonce": self._number(self._call("eth_getTransactionCount", identity.address, "pending")),
-                "to": transaction.to or b"",
-                "value": transaction.value,
-                "data": transaction.data,
-                "gas": gas,
-                "maxFeePerGas": max_fee,
-                "maxPriorityFeePerGas": tip,
-            },
-            identity.secret,
-        )
-        return "0x" + bytes(signed.raw_transaction).hex(), "0x" + bytes(signed.hash).hex()
+    def _blocks(self, numbers: Sequence[int]) -> list[Block | None]:
+        blocks = {number: self._connection.kept(("block", number)) for number in numbers}
+        missing = [number for number, block in blocks.items() if block is None]
+        answers = self._connection.calls([("eth_getBlockByNumber", [hex(number), False]) for number in missing])
+        for number, answer in zip(missing, answers, strict=True):
+            blocks[number] = block = self._block_of(answer)
+            if block is not None and self._is_deep(number):
+                self._connection.keep(("block", number), block)
+        return [blocks[number] for number in numbers]
 
-    def _tip(self) -> int:
-        try:
-            return self._number(self._request("eth_maxPriorityFeePerGas"))
-        except RpcError:  # not in the standard, so some nodes lack it
-            return FALLBACK_TIP_WEI
-
-    def _insufficient(self, address: str, balance: int, cost: int) -> InsufficientFunds:
-        missing = cost - balance
-        return InsufficientFunds(
-            f"the account {address} has {_ether(balance)} ether on chain {self.chain_id} and this transaction may cost "
-            f"{_ether(cost)}; send it at least {_ether(missing)} ether",
-            address,
-            missing,
-        )
-
-    def _is_known(self, transaction_hash: str) -> bool:
-        return self._call("eth_getTransactionByHash", transaction_hash) is not None
-
-    def _receipt(self, transaction_hash: str, timeout_s: float) -> Receipt:
-        deadline = time.monotonic() + timeout_s
-        wait_s = 0.02  # the embedded chain is done by now; a public one takes seconds
-        while (found := self._call("eth_getTransactionReceipt", transaction_hash)) is None:
-            if time.monotonic() > deadline:
+    def _existing(self, numbers: Sequence[int]) -> list[Block]:
+        blocks = self._blocks(numbers)
+        for number, block in zip(numbers, blocks, strict=True):
+            if block is None:
                 raise ChainUnavailable(
-                    f"the transaction {transaction_hash} was not mined within {timeout_s:g} s; it may still be: look "
-                    "before sending it again"
+                    f"the chain at {self._connection.host} does not have its own block {number}; "
+                    "its node may still be syncing"
                 )
-            time.sleep(wait_s)
-            wait_s = min(wait_s * 2, 2.0)
+        return [block for block in blocks if block is not None]
+
+    def _is_deep(self, number: int) -> bool:
+        return number + DEEP_BLOCKS <= self._head_number
+
+    def _block_of(self, answer: object) -> Block | None:
+        if answer is None:
+            return None
         try:
-            succeeded = int(found["status"], 16) == 1
-            gas_used = int(found["gasUsed"], 16)
-            receipt = Receipt(
-                transaction_hash=bytes.fromhex(transaction_hash[2:]),
-                block_number=int(found["blockNumber"], 16),
-                gas_used=gas_used,
-                cost=gas_used * int(found.get("effectiveGasPrice", "0x0"), 16),
-                contract_address=found.get("contractAddress"),
+            return Block(
+                int(answer["number"], 16),  # type: ignore[index]
+                bytes.fromhex(answer["hash"][2:]),  # type: ignore[index]
+                int(answer["timestamp"], 16),  # type: ignore[index]
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise self._odd_answer() from error
-        if not succeeded:
-            raise Reverted(f"the transaction {transaction_hash} was mined but failed; the chain changed meanwhile", b"")
-        return receipt
+            raise self._connection.odd_answer() from error
 
 
-def _ether(wei: int) -> str:
-    return f"{wei / _WEI_PER_ETHER:.6g}"
+def _around(timestamp: int, late: Block, earlier: Sequence[Block]) -> tuple[Block | None, Block]:
+    """Of blocks from new to old, the newest before `timestamp` and the oldest not before it."""
+    for block in earlier:
+        if block.timestamp < timestamp:
+            return block, late
+        late = block
+    return None, late

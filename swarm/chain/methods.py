@@ -37,6 +37,7 @@ CLIENT_VERSION = "rl-swarm-development/1"
 MAX_BATCH = 100
 MAX_BRACKETS = 5000  # py-evm raises the recursion limit so far that deeper JSON would overflow the stack
 MAX_LOGS = 10_000
+MAX_LOG_TRANSACTIONS = 20_000  # a few seconds of work: one query must not stop the others for long
 MAX_FEE_HISTORY_BLOCKS = 1024
 
 _PARSE_ERROR, _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _INTERNAL = -32700, -32600, -32601, -32602, -32603
@@ -204,7 +205,11 @@ class Methods:
             raise BadParams("topics is a list of at most 4")
         wanted = [options(topic, lambda value: data_bytes(value, 32)) for topic in topics]
         logs = []
-        for mined in self._ledger.mined_between(first, last):
+        for count, mined in enumerate(self._ledger.mined_between(first, last)):
+            if count == MAX_LOG_TRANSACTIONS:
+                raise LedgerError(
+                    f"the blocks have more than {MAX_LOG_TRANSACTIONS} transactions; ask for fewer blocks"
+                )
             for index, log in enumerate(mined.receipt.logs):
                 if matches(log, accounts, wanted):
                     logs.append(log_form(mined, index))

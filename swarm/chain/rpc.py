@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,13 @@ import urllib3
 from swarm.errors import SwarmError
 
 MAX_ANSWER_BYTES = 32 << 20
+MAX_BATCH = 100  # what public nodes commonly take at once
 UNKNOWN_METHOD = -32601
 
+Request = tuple[str, Sequence[Any]]
+"""A method and its parameters."""
+
+_TOO_MANY_REQUESTS = 429
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
@@ -43,6 +49,7 @@ class Rpc:
         self._timeout_s = timeout_s
         self._pool = urllib3.PoolManager(maxsize=8, retries=False)
         self._ids = itertools.count(1)
+        self._takes_batches = True
 
     def call(self, method: str, *params: Any) -> Any:
         """The result of one method.
@@ -51,19 +58,70 @@ class Rpc:
             ChainUnavailable: no answer in time, or none that is JSON-RPC.
             RpcError: the node refused the request.
         """
-        identifier = next(self._ids)
-        request = {"jsonrpc": "2.0", "id": identifier, "method": method, "params": list(params)}
+        request = self._request(method, params)
+        status, answer = self._exchange(request, method)
+        return self._result(request, answer, status)
+
+    def batch(self, requests: Sequence[Request]) -> list[Any]:
+        """The results in the order of the requests, in one HTTP request if the node takes batches, else one by one.
+
+        In place of a result that the node refuses is its RpcError.
+
+        Raises:
+            ChainUnavailable: no answer in time, none that is JSON-RPC, or one that leaves requests out.
+        """
+        results: list[Any] = []
+        for first in range(0, len(requests), MAX_BATCH):
+            chunk = requests[first : first + MAX_BATCH]
+            results += (self._batched(chunk) if self._takes_batches and len(chunk) > 1 else None) or [
+                self._outcome(method, params) for method, params in chunk
+            ]
+        return results
+
+    def _outcome(self, method: str, params: Sequence[Any]) -> Any:
+        try:
+            return self.call(method, *params)
+        except RpcError as error:
+            return error
+
+    def _batched(self, requests: Sequence[Request]) -> list[Any] | None:
+        """The results of one batch; None if the node takes none, which is remembered."""
+        sent = [self._request(method, params) for method, params in requests]
+        status, answers = self._exchange(sent, "a batch")
+        if not isinstance(answers, list):
+            self._takes_batches = False
+            return None
+        by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
+        results: list[Any] = []
+        for request in sent:
+            if request["id"] not in by_id:
+                raise self._unavailable(f"left out {request['method']} in its answer to a batch")
+            try:
+                results.append(self._result(request, by_id[request["id"]], status))
+            except RpcError as error:
+                results.append(error)
+        return results
+
+    def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+
+    def _exchange(self, request: object, what: str) -> tuple[int, Any]:
         status, body = self._within_deadline(json.dumps(request).encode())
         try:
-            answer = json.loads(body)
+            return status, json.loads(body)
         except (ValueError, RecursionError):
-            raise self._unavailable(f"answered {method} with what is not JSON (HTTP status {status})") from None
+            if isinstance(request, list) and 400 <= status < 500 and status != _TOO_MANY_REQUESTS:
+                return status, None  # batches are refused before anything reads them
+            raise self._unavailable(f"answered {what} with what is not JSON (HTTP status {status})") from None
+
+    def _result(self, request: dict[str, Any], answer: Any, status: int) -> Any:
+        method = request["method"]
         if not isinstance(answer, dict) or ("result" not in answer and not isinstance(answer.get("error"), dict)):
             raise self._unavailable(f"answered {method} with JSON that is not JSON-RPC (HTTP status {status})")
         error = answer.get("error")
         if isinstance(error, dict):
             raise RpcError(_code(error.get("code")), _printable(error.get("message")), _data(error))
-        if answer.get("id") != identifier:
+        if answer.get("id") != request["id"]:
             raise self._unavailable(f"answered {method} with the answer to another request")
         return answer["result"]
 

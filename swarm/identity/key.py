@@ -5,7 +5,6 @@ identity multihash of the public key: whoever knows a peer id knows the key that
 Ethereum address that it has.
 """
 
-import os
 from pathlib import Path
 
 import base58
@@ -14,6 +13,8 @@ from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from swarm.errors import SwarmError
+from swarm.identity.account import Account
+from swarm.identity.files import read_private, write_private
 
 SIGNATURE_BYTES = 65
 PEER_ID_MAX_CHARS = 64
@@ -23,28 +24,16 @@ _PEER_ID_PREFIX = b"\x00\x25\x08\x02\x12\x21"  # identity multihash of: key type
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
-class Identity:
+class Identity(Account):
     """The key of this peer. Never printed: repr shows the peer id only."""
 
     def __init__(self, secret: bytes) -> None:
-        self._key = PrivateKey(secret)
+        super().__init__(secret)
         self.public_key = self._key.public_key.format(compressed=True)
         self.peer_id = peer_id_of(self.public_key)
-        self.address = address_of(self.peer_id)
 
     def __repr__(self) -> str:
         return f"Identity({self.peer_id})"
-
-    @property
-    def secret(self) -> bytes:
-        """The 32 secret bytes, for signing transactions. Keep them out of logs, records and command lines."""
-        return self._key.secret
-
-    def sign(self, digest: bytes) -> bytes:
-        """65 bytes r, s, v over a 32-byte digest; v is 0 or 1 and s is in the lower half of the order."""
-        if len(digest) != 32:
-            raise ValueError(f"a digest has 32 bytes, not {len(digest)}")
-        return self._key.sign_recoverable(digest, hasher=None)
 
 
 def verify(peer_id: str, digest: bytes, signature: bytes) -> bool:
@@ -98,20 +87,10 @@ def load_or_create(path: Path) -> Identity:
         SwarmError: the file is not such a key, or others may read it.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         secret = PrivateKey().secret
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_PRIVATE_PREFIX + secret)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_private(path, _PRIVATE_PREFIX + secret)
         return Identity(secret)
-    if path.stat().st_mode & 0o077:
-        raise SwarmError(f"the key file {path} can be read by others; make it yours alone with: chmod 600 {path}")
-    raw = path.read_bytes()
+    raw = read_private(path, "the key file")
     if len(raw) != 36 or not raw.startswith(_PRIVATE_PREFIX):
         raise SwarmError(f"{path} is not a secp256k1 libp2p key; move it away and a new one is made on the next start")
     return Identity(raw[len(_PRIVATE_PREFIX) :])

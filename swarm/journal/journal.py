@@ -9,14 +9,14 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from swarm.errors import SwarmError
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_STEPS = (  # each brings a journal from one version of the schema to the next
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE rounds (
     number INTEGER PRIMARY KEY,      -- the tick at which it started
@@ -53,7 +53,26 @@ CREATE TABLE heldout (
     correct INTEGER NOT NULL,
     count INTEGER NOT NULL
 );
-"""
+""",
+    """
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,        -- what it does, such as "register"
+    recipient TEXT,                  -- contract or account; NULL for a new contract
+    data BLOB NOT NULL,
+    value TEXT NOT NULL,             -- wei in decimal: it may exceed 64 bits
+    not_before REAL NOT NULL,        -- unix seconds
+    expires REAL NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT NOT NULL DEFAULT '',
+    signed TEXT NOT NULL DEFAULT '[]', -- JSON: the signed versions in hex; at most one of them can be mined
+    transaction_hash TEXT            -- of the one that was mined
+);
+CREATE INDEX outbox_by_state ON outbox (state, id);
+""",
+)
+SCHEMA_VERSION = len(_STEPS)
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,30 @@ class AuditRow:
     truth: bool
 
 
+class OutboxState(StrEnum):
+    WAITING = "waiting"
+    MINED = "mined"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    """A transaction that is to be sent, or was. `value` in wei, times in unix seconds."""
+
+    key: str
+    recipient: str | None
+    data: bytes
+    value: int
+    not_before: float
+    expires: float
+    state: OutboxState = OutboxState.WAITING
+    attempts: int = 0
+    last_error: str = ""
+    signed: tuple[bytes, ...] = ()
+    transaction_hash: bytes | None = None
+
+
 @dataclass(frozen=True)
 class LastRound:
     number: int
@@ -102,8 +145,9 @@ class Journal:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            if version < SCHEMA_VERSION:
+                steps = "".join(_STEPS[version:])
+                self._database.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         except sqlite3.DatabaseError as error:
             raise SwarmError(
                 f"the journal {path} cannot be opened ({error}); free disk space if there is none, "
@@ -186,3 +230,67 @@ class Journal:
         """All held-out measurements as (rounds done, correct, questions), oldest first."""
         with self._lock:
             return self._database.execute("SELECT ordinal, correct, count FROM heldout ORDER BY ordinal").fetchall()
+
+    def put_outbox(self, row: OutboxRow) -> bool:
+        """Queue a transaction. False where one with its key waits or is mined; what was given up is replaced."""
+        with self._lock, self._database:
+            found = self._database.execute("SELECT state FROM outbox WHERE key = ?", (row.key,)).fetchone()
+            if found and found[0] in (OutboxState.WAITING, OutboxState.MINED):
+                return False
+            self._database.execute(
+                "INSERT OR REPLACE INTO outbox (key, recipient, data, value, not_before, expires) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (row.key, row.recipient, row.data, str(row.value), row.not_before, row.expires),
+            )
+        return True
+
+    def outbox(self, state: OutboxState) -> list[OutboxRow]:
+        """The transactions in this state, oldest first."""
+        with self._lock:
+            rows = self._database.execute(f"{_OUTBOX} WHERE state = ? ORDER BY id", (state,)).fetchall()
+        return [_outbox_row(row) for row in rows]
+
+    def outbox_row(self, key: str) -> OutboxRow | None:
+        with self._lock:
+            row = self._database.execute(f"{_OUTBOX} WHERE key = ?", (key,)).fetchone()
+        return _outbox_row(row) if row else None
+
+    def note_signed(self, key: str, versions: Sequence[bytes]) -> None:
+        """All signed versions that a queued transaction has now."""
+        with self._lock, self._database:
+            signed = json.dumps([version.hex() for version in versions])
+            self._database.execute("UPDATE outbox SET signed = ? WHERE key = ?", (signed, key))
+
+    def note_attempt(
+        self, key: str, state: OutboxState, error: str = "", transaction_hash: bytes | None = None
+    ) -> None:
+        """What came of an attempt to send a queued transaction."""
+        with self._lock, self._database:
+            self._database.execute(
+                "UPDATE outbox SET state = ?, attempts = attempts + 1, last_error = ?, transaction_hash = ? "
+                "WHERE key = ?",
+                (state, error, transaction_hash and transaction_hash.hex(), key),
+            )
+
+
+_OUTBOX = (
+    "SELECT key, recipient, data, value, not_before, expires, state, attempts, last_error, signed, transaction_hash "
+    "FROM outbox"
+)
+
+
+def _outbox_row(row: Sequence[Any]) -> OutboxRow:
+    key, recipient, data, value, not_before, expires, state, attempts, error, signed, transaction_hash = row
+    return OutboxRow(
+        key,
+        recipient,
+        data,
+        int(value),
+        not_before,
+        expires,
+        OutboxState(state),
+        attempts,
+        error,
+        tuple(bytes.fromhex(version) for version in json.loads(signed)),
+        bytes.fromhex(transaction_hash) if transaction_hash else None,
+    )

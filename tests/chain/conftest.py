@@ -8,20 +8,43 @@ from swarm.chain.client import Chain
 from swarm.chain.launch import RunningNode, start_node
 from swarm.chain.registry import Registry, Terms, deploy
 from swarm.identity.key import Identity
+from tests.foundry.anvil import Anvil, AnvilChain
 
 RECIPE_HASH = b"\x11" * 32
 
 
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     running = start_node(tmp_path_factory.mktemp("chain"))
     yield running
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def shared_anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
+    running = Anvil(tmp_path_factory.mktemp("anvil"))
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def chain(node: RunningNode) -> Chain:
-    return Chain(node.url, expected_chain_id=node.chain_id)
+def anvil(tmp_path: Path) -> Iterator[Anvil]:
+    """A node of the test's own, to be killed, turned back and lied with."""
+    running = Anvil(tmp_path / "anvil")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session", params=["embedded", "shared_anvil"])
+def node(request: pytest.FixtureRequest) -> RunningNode | Anvil:
+    """Whatever holds on one chain holds on the other."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def chain(node: RunningNode | Anvil) -> Chain:
+    kind = AnvilChain if isinstance(node, Anvil) else Chain
+    return kind(node.url, expected_chain_id=node.chain_id)
 
 
 @pytest.fixture

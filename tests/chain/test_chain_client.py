@@ -4,14 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
 
-from swarm.chain.client import Chain, ChainUnavailable, InsufficientFunds, Transaction
+from swarm.chain.client import Chain, ChainUnavailable, Transaction
 from swarm.errors import SwarmError
+from tests.chain.fake_node import fake_node
 
 DEADLINE_S = 0.5
 PAGE = b"<html>Bad gateway</html>"
@@ -127,37 +127,6 @@ def test_secrets_in_a_url_stay_out_of_messages():
     assert not any(secret in str(caught.value) for secret in ("password", "key123", "abc"))
 
 
-def test_threads_that_send_from_one_account_do_not_collide(node, chain, founder, new_identity):
-    targets = [new_identity().address for _ in range(12)]
-    clients = [Chain(node.url), Chain(node.url)]
-
-    def pay(index: int) -> int:
-        return clients[index % 2].send(founder, Transaction(targets[index], value=1000 + index)).gas_used
-
-    with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(pay, range(12))) == [21_000] * 12
-    assert [chain.balance(target) for target in targets] == list(range(1000, 1012))
-
-
-def test_another_process_with_the_same_account_costs_a_second_try(chain, founder, new_identity, monkeypatch):
-    target = new_identity().address
-    chain.send(founder, Transaction(target, value=1))
-    honest = chain._call
-    stale = ["0x0"]  # the nonce as it was before the other process sent
-
-    def call(method, *params):
-        return stale.pop() if method == "eth_getTransactionCount" and stale else honest(method, *params)
-
-    monkeypatch.setattr(chain, "_call", call)
-    chain.send(founder, Transaction(target, value=1))
-    assert chain.balance(target) == 2
-
-
-def test_an_account_that_cannot_pay_learns_how_much_is_missing(chain, founder, new_identity):
-    with pytest.raises(InsufficientFunds, match=r"may cost 5; send it at least \d"):
-        chain.send(founder, Transaction(new_identity().address, value=5 * 10**18))
-
-
 def test_the_faucet_gives_to_the_poor_only(chain, new_identity):
     identity = new_identity()
     assert chain.balance(identity.address) == 0
@@ -168,21 +137,15 @@ def test_the_faucet_gives_to_the_poor_only(chain, new_identity):
 
 
 def test_a_chain_without_a_faucet():
-    refusal = b'{"jsonrpc": "2.0", "id": %d, "error": {"code": -32601, "message": "no such method"}}'
-    with server(response(refusal % 1)) as url:
-        chain = Chain(url)
-        chain._chain_id = 1
-        assert chain.faucet("0x" + "11" * 20) is False
+    with fake_node(lambda method, params: "0x1" if method == "eth_chainId" else LookupError("no such method")) as url:
+        assert Chain(url).faucet("0x" + "11" * 20) is False
 
 
-def test_first_block_at(chain, new_identity):
-    now = int(time.time())
-    head = chain.head()
-    assert now <= head.timestamp <= int(time.time())  # the past is always complete
-    assert chain.first_block_at(now + 60) is None
+def test_first_block_at(chain, founder):
+    assert chain.first_block_at(int(time.time()) + 3600) is None
     for _ in range(15):  # several blocks a second, for three seconds
-        chain.faucet(new_identity().address)
-        time.sleep(0.2)
+        chain.send(founder, Transaction(founder.address))
+        time.sleep(0.15)
     first = chain.first_block_at(0)
     assert first is not None and first.number == 0
     blocks = [chain.block(number) for number in range(chain.head().number + 1)]
@@ -192,11 +155,138 @@ def test_first_block_at(chain, new_identity):
         assert chain.first_block_at(wanted) == expected
 
 
-def test_an_idle_chain_mines_one_block_when_it_is_looked_at(chain):
+def test_an_idle_chain_mines_one_block_when_it_is_looked_at(embedded):
+    chain = Chain(embedded.url)
+    now = int(time.time())
     before = chain.head()
+    assert now <= before.timestamp <= int(time.time())  # the past is always complete
     time.sleep(2.1)
     after = chain.head()
     assert after.number == before.number + 1
     assert after.timestamp >= before.timestamp + 2
     assert chain.block(after.number + 1) is None  # asked before anything that looks at the head again
     assert chain.first_block_at(before.timestamp + 1) == after
+
+
+def block(number: int) -> dict[str, str]:
+    return {"number": hex(number), "hash": "0x" + f"{number:064x}", "timestamp": hex(1000 + 12 * number)}
+
+
+def long_chain(asked: list[str], head: int):
+    """A node with `head` blocks, 12 s apart; what it is asked is noted in `asked`."""
+
+    def answer(method, params):
+        asked.append(method)
+        if method == "eth_getBlockByNumber":
+            return block(head if params[0] == "latest" else int(params[0], 16))
+        return {"eth_chainId": "0x7", "eth_getCode": "0x6000"}[method]
+
+    return answer
+
+
+def test_a_block_deep_below_the_head_is_found_in_few_requests_and_then_remembered():
+    asked: list[str] = []
+    posts: list[object] = []
+    with fake_node(long_chain(asked, 10_000_000), posts=posts) as url:
+        chain = Chain(url)
+        for number in (0, 1, 123_456, 9_999_000, 10_000_000):
+            assert chain.first_block_at(1000 + 12 * number) == chain.first_block_at(1000 + 12 * number - 11)
+            assert chain.first_block_at(1000 + 12 * number).number == number
+        posts.clear()
+        assert chain.first_block_at(1000 + 12 * 5_000_000).number == 5_000_000
+        assert len(posts) <= 9
+        asked.clear()
+        assert chain.first_block_at(1000 + 12 * 5_000_000).number == 5_000_000
+        assert len(asked) == 5  # the head, and 1, 2, 4 and 8 below it, which could still change
+
+
+def test_code_is_read_once():
+    asked: list[str] = []
+    with fake_node(long_chain(asked, 5)) as url:
+        chain = Chain(url)
+        assert chain.code("0x" + "AA" * 20) == chain.code("0x" + "aa" * 20) == bytes.fromhex("6000")
+    assert asked == ["eth_chainId", "eth_getCode"]
+
+
+def test_several_reads_are_one_request_and_one_by_one_where_the_node_takes_no_batches():
+    def answer(method, params):
+        return "0x7" if method == "eth_chainId" else params[0]["data"]
+
+    calls = [("0x" + "11" * 20, bytes([number])) for number in range(250)]
+    for batches, requests in (("yes", 3), ("error", 251), ("404", 251)):
+        posts: list[object] = []
+        with fake_node(answer, batches=batches, posts=posts) as url:
+            chain = Chain(url)
+            assert chain.chain_id == 7
+            posts.clear()
+            assert chain.call_all(calls) == [data for _, data in calls]
+            assert len(posts) == requests
+            assert chain.call_all(calls[:3]) == [data for _, data in calls[:3]]
+            assert len(posts) == requests + (1 if batches == "yes" else 3)
+
+
+def test_half_a_batch_is_no_answer():
+    with (
+        fake_node(lambda method, params: "0x7", batches="half") as url,
+        pytest.raises(ChainUnavailable, match="left out eth_call in its answer to a batch"),
+    ):
+        Chain(url).call_all([("0x" + "11" * 20, b"")] * 4)
+
+
+def test_one_refusal_in_a_batch_is_told(chain, founder):
+    with pytest.raises(SwarmError, match="refuses eth_call"):
+        chain.call_all([(founder.address, b""), ("0x12", b"")])
+
+
+def test_a_connection_is_for_one_chain_only():
+    ids = ["0x7"]
+
+    def answer(method, params):
+        return ids[-1] if method == "eth_chainId" else "0x5"
+
+    with fake_node(answer) as url:
+        chain = Chain(url, timeout_s=DEADLINE_S)
+        assert chain.balance("0x" + "11" * 20) == 5
+        ids.append("silence")
+        with pytest.raises(ChainUnavailable):
+            chain._connection._sent([("eth_chainId", [])])
+        ids.append("0x8")
+        with pytest.raises(SwarmError, match="has the id 8, but this swarm lives on chain 7; give the RPC url"):
+            chain.balance("0x" + "11" * 20)
+        ids.append("0x7")
+        assert chain.balance("0x" + "11" * 20) == 5
+
+
+def test_events_are_read_in_halves_where_the_node_finds_the_range_too_wide():
+    spans = []
+
+    def answer(method, params):
+        if method == "eth_chainId":
+            return "0x7"
+        first, last = int(params[0]["fromBlock"], 16), int(params[0]["toBlock"], 16)
+        spans.append((first, last))
+        if last - first >= 3:
+            return LookupError("query returned more than 10000 results")
+        return [
+            {
+                "address": "0x" + "11" * 20,
+                "topics": ["0x" + "22" * 32],
+                "data": "0x33",
+                "blockNumber": hex(number),
+                "transactionHash": "0x" + "44" * 32,
+            }
+            for number in range(first, last + 1)
+        ]
+
+    with fake_node(answer) as url:
+        logs = Chain(url).logs("0x" + "11" * 20, [None, b"\x22" * 32], 10, 20)
+    assert [log.block_number for log in logs] == list(range(10, 21))
+    assert logs[0].data == b"\x33" and len(spans) == 7
+
+
+def test_events_of_a_contract(registry, chain, new_identity):
+    receipts = [registry.register(new_identity()) for _ in range(3)]
+    logs = chain.logs(registry.address, [], receipts[0].block_number, chain.head().number)
+    assert [log.transaction_hash for log in logs] == [receipt.transaction_hash for receipt in receipts]
+    assert chain.receipt(receipts[0].transaction_hash) == receipts[0]
+    assert chain.receipt(b"\x11" * 32) is None

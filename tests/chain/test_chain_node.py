@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,13 +13,23 @@ import time
 from dataclasses import astuple
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
+from eth_hash.auto import keccak
 
 from swarm.chain.abi import artifact
 from swarm.chain.client import Chain, ChainUnavailable, Transaction
 from swarm.chain.launch import start_node
+from swarm.chain.ledger import Ledger
+from swarm.chain.methods import Methods
 from swarm.chain.registry import Registry, Terms, deploy
 from swarm.errors import SwarmError
+from tests.chain.fake_node import fake_node
+
+
+@pytest.fixture(scope="session")
+def node(embedded):
+    return embedded
 
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, object]:
@@ -214,17 +225,18 @@ def test_contracts_may_call_as_deep_as_the_gas_allows(node, chain, founder):
     assert chain.head()
 
 
-def test_the_node_speaks_to_web3(node, new_identity):
+def test_the_node_speaks_to_web3(node):
     from web3 import HTTPProvider, Web3
     from web3.exceptions import ContractCustomError
     from web3.middleware import SignAndSendRawMiddlewareBuilder
 
-    from swarm.identity.key import point_of
+    from swarm.identity.key import Identity, point_of
 
-    identity = new_identity()
+    secret = secrets.token_bytes(32)
+    identity = Identity(secret)
     web3 = Web3(HTTPProvider(node.url))
     web3.provider.make_request("swarm_faucet", [identity.address])
-    account = web3.eth.account.from_key(identity.secret)
+    account = web3.eth.account.from_key(secret)
     web3.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(account), layer=0)
     contract = web3.eth.contract(abi=artifact().abi, bytecode=artifact().bytecode)
     terms = Terms(b"\x33" * 32, 5, 60, 3600, governance=account.address, guardian=account.address)
@@ -253,3 +265,35 @@ def test_the_node_outlives_the_thread_that_started_it(home):
     time.sleep(1)
     assert Chain(nodes[0].url).head()
     nodes[0].stop()
+
+
+def test_events_are_refused_beyond_a_bound_and_read_in_parts(home, new_identity, monkeypatch):
+    running = start_node(home)
+    try:
+        chain, founder = Chain(running.url), new_identity()
+        chain.faucet(founder.address)
+        registry = deploy(chain, founder, Terms(b"\x22" * 32, 1_800_000_000, 60))
+        for _ in range(4):
+            registry.register(new_identity())
+        head = chain.head().number
+    finally:
+        running.stop()
+    monkeypatch.setattr("swarm.chain.methods.MAX_LOG_TRANSACTIONS", 3)
+    ledger = Ledger(home / "chain.sqlite")
+    methods = Methods(ledger)
+
+    def answer(method, params):
+        said = json.loads(methods.answer(json.dumps({"id": 1, "method": method, "params": params}).encode()))
+        return said["result"] if "result" in said else LookupError(said["error"]["message"])
+
+    query = {"address": registry.address, "fromBlock": "0x0", "toBlock": hex(head)}
+    assert "ask for fewer blocks" in str(answer("eth_getLogs", [query]))
+    with fake_node(answer) as url:
+        registered = keccak(b"PeerRegistered(address,bytes32,bytes32)")
+        assert len(Chain(url).logs(registry.address, [registered], 0, head)) == 4
+    ledger.close()
+
+
+def test_it_listens_on_loopback_unless_told_otherwise(node):
+    places = [each.laddr.ip for each in psutil.Process(node.pid).net_connections() if each.status == "LISTEN"]
+    assert places == ["127.0.0.1"]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from swarm.errors import SwarmError
-from swarm.journal.journal import AuditRow, Journal, RecordRow
+from swarm.journal.journal import _STEPS, SCHEMA_VERSION, AuditRow, Journal, OutboxRow, OutboxState, RecordRow
 
 
 def commit(journal, number, ordinal, **more):
@@ -87,3 +87,38 @@ def test_a_later_version_is_named(tmp_path):
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(SwarmError, match="version 99"):
         Journal(path)
+
+
+def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with sqlite3.connect(path) as database:
+        database.executescript(_STEPS[0] + "PRAGMA user_version = 1;")
+        database.execute("INSERT INTO meta VALUES ('contract', '0x1')")
+    journal = Journal(path)
+    assert journal.get("contract") == "0x1" and journal.outbox(OutboxState.WAITING) == []
+    journal.close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+def test_the_outbox_keeps_what_is_on_its_way(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    row = OutboxRow("register", "0x11", b"\x00\x01", 2**200, 1.0, 2.0)
+    assert journal.put_outbox(row)
+    assert journal.outbox_row("register") == row
+    assert not journal.put_outbox(OutboxRow("register", None, b"", 0, 1.0, 9.0))
+    journal.put_outbox(OutboxRow("second", None, b"", 0, 1.0, 2.0))
+    journal.note_signed("register", [b"\x02", b"\x03"])
+    journal.note_attempt("register", OutboxState.WAITING, "no answer")
+    journal.close()
+    again = Journal(tmp_path / "j.sqlite")
+    assert [row.key for row in again.outbox(OutboxState.WAITING)] == ["register", "second"]
+    kept = again.outbox_row("register")
+    assert (kept.signed, kept.attempts, kept.last_error) == ((b"\x02", b"\x03"), 1, "no answer")
+    again.note_attempt("register", OutboxState.MINED, transaction_hash=b"\x04")
+    again.note_attempt("second", OutboxState.EXPIRED, "too late")
+    assert again.outbox_row("register").transaction_hash == b"\x04"
+    assert not again.put_outbox(row)
+    assert again.put_outbox(OutboxRow("second", "0x22", b"", 0, 5.0, 6.0))
+    fresh = again.outbox_row("second")
+    assert (fresh.recipient, fresh.state, fresh.attempts, fresh.last_error) == ("0x22", OutboxState.WAITING, 0, "")
