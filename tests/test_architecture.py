@@ -1,6 +1,7 @@
 """Who may touch what, as docs/architecture.md says."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ MAY_USE = {
     "network": {"network", "identity"},
     "training": {"training", "recipe"},
     "journal": {"journal"},
+    "settlement": {"settlement", "round", "recipe", "judging", "network", "chain", "identity", "journal"},
+    "onchain": {"onchain", "chain", "identity", "journal", "network", "recipe", "round", "settlement"},
     "dashboard": {"dashboard", "journal", "chain"},
 }
 FORBIDDEN = {
     "recipe": {"torch", "transformers", "hivemind", "socket", "requests", "urllib", "time"},
     "judging": {"torch", "hivemind", "time", "random", "socket", "os", "pathlib"},
     "training": {"hivemind", "swarm.network", "swarm.round"},
+    "settlement": {"torch", "transformers"},
 }
 
 
@@ -41,6 +45,13 @@ def test_a_room_uses_only_what_it_may(room):
                 used = name.split(".")[1]
                 shared = {"errors", "events", "lifetime"}
                 assert used in MAY_USE[room] | shared, f"{path} imports {name}"
+
+
+def test_every_room_is_in_the_package():
+    """An editable install hides a room that a wheel would lack."""
+    listed = set(tomllib.loads((SWARM.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    rooms = {f"swarm.{path.parent.name}" for path in SWARM.glob("*/__init__.py")}
+    assert rooms | {"swarm"} <= listed
 
 
 def test_nothing_is_ever_unpickled_or_evaluated():

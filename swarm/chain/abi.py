@@ -1,6 +1,7 @@
 """The registry's interface in bytes: calls, results and custom errors, from the artifact that contracts/ builds."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -8,6 +9,7 @@ from typing import Any
 
 from eth_abi import decode, encode
 from eth_abi.exceptions import DecodingError
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 _ERROR_STRING = keccak(b"Error(string)")[:4]
@@ -52,6 +54,16 @@ def results(function: str, data: bytes) -> tuple[Any, ...]:
         raise ValueError(f"not a result of {function}: {error}") from error
 
 
+def described(data: bytes) -> tuple[str, dict[str, Any]]:
+    """What the data of a transaction says: the function, or "constructor", and its arguments by their names."""
+    if data.startswith(artifact().bytecode):
+        entry, encoded = _entry("constructor"), data[len(artifact().bytecode) :]
+    else:
+        entry = next(each for each in artifact().abi if each["type"] == "function" and _selector(each) == data[:4])
+        encoded = data[4:]
+    return entry.get("name", "constructor"), _named(entry["inputs"], decode(_types(entry["inputs"]), encoded))
+
+
 def error_of(data: bytes) -> tuple[str, tuple[Any, ...]]:
     """Name and arguments of the custom error in revert data; ("", ()) for one that is not the contract's."""
     for entry in artifact().abi:
@@ -79,6 +91,22 @@ def _entry(kind: str, name: str | None = None) -> dict[str, Any]:
 
 def _selector(entry: dict[str, Any]) -> bytes:
     return keccak(text=f"{entry['name']}({','.join(_types(entry['inputs']))})")[:4]
+
+
+def _named(parameters: list[dict[str, Any]], values: Sequence[Any]) -> dict[str, Any]:
+    return {each["name"]: _value(each, value) for each, value in zip(parameters, values, strict=True)}
+
+
+def _value(parameter: dict[str, Any], value: Any) -> Any:
+    match parameter["type"]:
+        case "address":
+            return to_checksum_address(value)
+        case "tuple":
+            return _named(parameter["components"], value)
+        case "tuple[]":
+            return [_named(parameter["components"], each) for each in value]
+        case _:
+            return value
 
 
 def _types(parameters: list[dict[str, Any]]) -> list[str]:

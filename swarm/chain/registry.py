@@ -1,5 +1,7 @@
 """The registry contract seen from Python: one swarm's terms and its registered peers."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -7,12 +9,14 @@ from eth_abi.exceptions import EncodingError
 from eth_utils.address import is_address, to_checksum_address
 
 from swarm.chain.abi import call_data, creation_code, error_of, results
-from swarm.chain.client import Chain, InsufficientFunds, Receipt, Reverted, Transaction
+from swarm.chain.client import Chain, ChainUnavailable, InsufficientFunds, Receipt, Reverted, Signer, Transaction
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity, address_of, peer_id_of, point_of
 
 VERSION = "rl-swarm registry 2"
 NO_ADDRESS = "0x" + "00" * 20
+REMEMBERED_S = 600.0
+_RECIPE = 0  # of the contract's enum of changes
 PAGE = 256  # the most that the contract gives at once
 
 _SENTENCES = {
@@ -114,19 +118,27 @@ def deploy(chain: Chain, identity: Identity, terms: Terms) -> "Registry":
     Raises:
         SwarmError: the terms do not fit, the account cannot pay, or the chain gives no answer.
     """
+    return founded(chain, send(chain, identity, founding(terms, identity.address)))
+
+
+def founding(terms: Terms, founder: str) -> Transaction:
+    """What puts a new registry on a chain. Raises SwarmError where the terms are out of any range."""
     if len(terms.recipe_hash) != 32:
         raise ValueError(f"a recipe hash has 32 bytes, not {len(terms.recipe_hash)}")
     terms = replace(
         terms,
         epoch_seconds=60 * terms.round_seconds if terms.epoch_seconds is None else terms.epoch_seconds,
-        governance=terms.governance or identity.address,
-        guardian=terms.guardian or identity.address,
+        governance=terms.governance or founder,
+        guardian=terms.guardian or founder,
     )
     try:
-        creation = creation_code(astuple(terms))
+        return Transaction(None, creation_code(astuple(terms)))
     except EncodingError as error:
         raise SwarmError(f"a swarm cannot have the terms {terms}: {error}") from error
-    receipt = _send(chain, identity, Transaction(None, creation))
+
+
+def founded(chain: Chain, receipt: Receipt) -> "Registry":
+    """The registry that a founding made."""
     if receipt.contract_address is None:
         raise SwarmError("the chain mined the new registry but named no address for it; try again with another RPC url")
     return Registry(chain, receipt.contract_address)
@@ -144,7 +156,7 @@ class Registry:
             raise SwarmError(f"{address!r} is not a contract's address: it has 0x and 40 hexadecimal digits")
         self.chain = chain
         self.address = address = to_checksum_address(address)
-        self._registered: set[str] = set()  # a registration is never undone: what was true once stays true
+        self._registered: dict[str, float] = {}  # when it was last seen to be; monotonic seconds
         if not chain.code(address):
             raise SwarmError(f"there is no contract at {address} on {chain}; check the invite and the RPC url")
         try:
@@ -161,9 +173,31 @@ class Registry:
     def __repr__(self) -> str:
         return f"Registry({self.address} on {self.chain})"
 
+    @property
+    def domain(self) -> dict[str, Any]:
+        """What makes an EIP-712 signature one for this contract on this chain."""
+        return {
+            "name": "SwarmRegistry",
+            "version": "2",
+            "chainId": self.chain.chain_id,
+            "verifyingContract": self.address,
+        }
+
     def terms(self) -> Terms:
         """The swarm's terms as they are now."""
-        return Terms(*self._view("terms"))
+        terms = Terms(*self.view("terms"))
+        return replace(
+            terms,
+            governance=to_checksum_address(str(terms.governance)),
+            guardian=to_checksum_address(str(terms.guardian)),
+            reward_token=to_checksum_address(terms.reward_token),
+            stake_token=to_checksum_address(terms.stake_token),
+        )
+
+    def recipe_change(self) -> tuple[bytes, tuple[bytes, int]]:
+        """The hash of the recipe, and the announced one with the time from which it applies, unix seconds; 0: none."""
+        current, (value, applies_at) = self.views([("recipeHash",), ("announced", _RECIPE)])
+        return current, (value, applies_at)
 
     def register(self, identity: Identity) -> Receipt | None:
         """Make `identity` a peer; None where it is one already. If it cannot pay, a faucet is asked.
@@ -173,61 +207,106 @@ class Registry:
         """
         if self.is_registered(identity.peer_id):
             return None
-        point = point_of(identity.peer_id)
         try:
-            receipt = _send(
-                self.chain, identity, Transaction(self.address, call_data("register", point[:32], point[32:]))
-            )
+            receipt = send(self.chain, identity, self.registration(identity.peer_id))
         except RegistryError as error:
             if error.name != "AlreadyRegistered":  # it was, a moment ago, by another process with this key
                 raise
             receipt = None
-        self._registered.add(identity.peer_id)
+        self._note_registered(identity.peer_id)
         return receipt
 
+    def registration(self, peer_id: str) -> Transaction:
+        """Makes the sender, who is this peer, a peer of the swarm."""
+        point = point_of(peer_id)
+        return self.transaction("register", point[:32], point[32:])
+
+    def transaction(self, function: str, *arguments: object) -> Transaction:
+        """A call of a function that changes something."""
+        return Transaction(self.address, call_data(function, *arguments))
+
     def is_registered(self, peer_id: str) -> bool:
-        """Whether the key of this peer is registered; False for what is no peer id. A yes is remembered."""
-        if peer_id in self._registered:
+        """Whether the key of this peer is registered; False for what is no peer id.
+
+        A yes is remembered for ten minutes, though the key may be replaced, and longer while the chain is away.
+        """
+        seen = self._registered.get(peer_id)
+        if seen is not None and time.monotonic() - seen < REMEMBERED_S:
             return True
         try:
             account = address_of(peer_id)
         except ValueError:
             return False
-        if self._view("isRegistered", account):
-            self._registered.add(peer_id)
+        try:
+            registered = bool(self.view("isRegistered", account))
+        except ChainUnavailable:
+            if seen is None:
+                raise
             return True
-        return False
+        if registered:
+            self._note_registered(peer_id)
+        else:
+            self._registered.pop(peer_id, None)
+        return registered
 
     def peer_count(self) -> int:
         """How many peers are registered."""
-        return self._view("peerCount")
+        return self.view("peerCount")
 
     def peers(self) -> list[str]:
         """The ids of all peers, in the order of registration."""
         peer_ids: list[str] = []
         while True:
-            page = self._view("peers", len(peer_ids), PAGE)
+            page = self.view("peers", len(peer_ids), PAGE)
             peer_ids += [peer_id_of(bytes([prefix]) + x) for x, prefix in page]
             if len(page) < PAGE:
-                self._registered.update(peer_ids)
+                self._note_registered(*peer_ids)
                 return peer_ids
 
-    def _view(self, function: str, *arguments: object) -> Any:
-        answer = self.chain.call(self.address, call_data(function, *arguments))
+    def _note_registered(self, *peer_ids: str) -> None:
+        self._registered.update(dict.fromkeys(peer_ids, time.monotonic()))
+
+    def view(self, function: str, *arguments: object) -> Any:
+        """What a view function returns; a tuple where that is several values."""
+        return self.views([(function, *arguments)])[0]
+
+    def views(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What several calls of view functions return; each call is a name and its arguments."""
+        answers = self.chain.call_all([(self.address, call_data(*call)) for call in calls])
         try:
-            return results(function, answer)[0]
+            found = [results(call[0], answer) for call, answer in zip(calls, answers, strict=True)]
         except ValueError as error:
             raise SwarmError(f"the contract at {self.address} is not a swarm registry: {error}") from error
+        return [values[0] if len(values) == 1 else values for values in found]
 
 
-def _send(chain: Chain, identity: Identity, transaction: Transaction) -> Receipt:
+def send(chain: Chain, signer: Signer, transaction: Transaction) -> Receipt:
+    """Send and wait until it is mined. If the account cannot pay, a faucet is asked.
+
+    Raises:
+        RegistryError: the registry refuses.
+        SwarmError: the account cannot pay, or the chain gives no answer.
+    """
     try:
         try:
-            return chain.send(identity, transaction)
+            return chain.send(signer, transaction)
         except InsufficientFunds:
-            if not chain.faucet(identity.address):
+            if not chain.faucet(signer.address):
                 raise
-            return chain.send(identity, transaction)
+            return chain.send(signer, transaction)
+    except Reverted as error:
+        raise _explained(error) from error
+
+
+def estimate(chain: Chain, address: str, transaction: Transaction) -> tuple[int, int]:
+    """The most gas that a transaction of `address` takes, and the most wei that it costs. Nothing is sent.
+
+    Raises:
+        RegistryError: the registry would refuse.
+        SwarmError: the chain gives no answer.
+    """
+    try:
+        return chain.estimate(address, transaction)
     except Reverted as error:
         raise _explained(error) from error
 

@@ -160,6 +160,20 @@ class View:
         if event["why_nothing"]:
             self._say(event, f"round {event['ordinal']} taught nothing: {event['why_nothing']}")
 
+    def _settlement(self, event: Event) -> None:
+        told = event["state"] in ("posted", "final", "frozen", "false", "unsettled", "waiting")
+        if told and event.get("peer") == next(iter(self.peers), None):  # the others say the same
+            self._say(event, event["what"])
+
+    def _recipe_change(self, event: Event) -> None:
+        self._say(event, event["what"])
+
+    def _outbox_failing(self, event: Event) -> None:
+        self._say(event, f"{event['waiting']} transactions wait for the chain: {event['what']}")
+
+    def _outbox_working(self, event: Event) -> None:
+        self._say(event, "the chain takes transactions again")
+
     def _peer_lost(self, event: Event) -> None:
         self._say(event, f"peer {event['number']} is gone: {event['what']}")
 

@@ -33,7 +33,7 @@ CREATE TABLE records (
     peer_id TEXT NOT NULL,
     sha256 TEXT NOT NULL,            -- of the record's blob
     announcement BLOB NOT NULL,      -- as signed by its author
-    body BLOB NOT NULL,              -- the blob
+    body BLOB NOT NULL,              -- the blob; empty where it was announced, and not fetched or not accepted
     PRIMARY KEY (round, stage, peer_id)
 );
 CREATE TABLE audits (
@@ -70,6 +70,14 @@ CREATE TABLE outbox (
     transaction_hash TEXT            -- of the one that was mined
 );
 CREATE INDEX outbox_by_state ON outbox (state, id);
+CREATE TABLE papers (
+    sha256 TEXT PRIMARY KEY,
+    body BLOB NOT NULL               -- the blob of a manifest or of a settlement's statement
+);
+CREATE TABLE votes (
+    epoch INTEGER PRIMARY KEY,
+    data_hash TEXT NOT NULL          -- SHA-256 of the statement that this peer has voted for
+);
 """,
 )
 SCHEMA_VERSION = len(_STEPS)
@@ -77,7 +85,7 @@ SCHEMA_VERSION = len(_STEPS)
 
 @dataclass(frozen=True)
 class RecordRow:
-    """A signed record as it was received."""
+    """A record as it was announced, and as it was received; `body` is empty where it was not, or not accepted."""
 
     stage: str
     peer_id: str
@@ -221,6 +229,65 @@ class Journal:
                 (judge, limit),
             ).fetchall()
         return [(raw, bool(truth)) for raw, truth in reversed(rows)]
+
+    def seeds(self, first: int, last: int) -> dict[int, bytes]:
+        """The seeds of the rounds from `first` to `last` that this peer has played."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT number, seed FROM rounds WHERE number BETWEEN ? AND ?", (first, last)
+            ).fetchall()
+        return dict(rows)
+
+    def announced(self, first: int, last: int) -> list[tuple[int, str, str, bytes, bool]]:
+        """What was announced in the rounds from `first` to `last`: round, stage, author, announcement, and whether the
+        record is here."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT round, stage, peer_id, announcement, length(body) > 0 FROM records "
+                "WHERE round BETWEEN ? AND ? ORDER BY round, stage, peer_id",
+                (first, last),
+            ).fetchall()
+        return [(*row[:4], bool(row[4])) for row in rows]
+
+    def body(self, number: int, stage: str, peer_id: str, sha256: str) -> bytes | None:
+        """The blob of a record; None where it is not here."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT body FROM records WHERE round = ? AND stage = ? AND peer_id = ? AND sha256 = ?",
+                (number, stage, peer_id, sha256),
+            ).fetchone()
+        return row[0] if row and row[0] else None
+
+    def keep_records(self, rows: Iterable[tuple[int, RecordRow]]) -> None:
+        """Add records that came after their round, each with the number of its round."""
+        with self._lock, self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)",
+                [(number, row.stage, row.peer_id, row.sha256, row.announcement, row.body) for number, row in rows],
+            )
+
+    def keep_paper(self, sha256: str, body: bytes) -> None:
+        """Keep the blob of a manifest or a statement."""
+        with self._lock, self._database:
+            self._database.execute("INSERT OR IGNORE INTO papers VALUES (?, ?)", (sha256, body))
+
+    def paper(self, sha256: str) -> bytes | None:
+        with self._lock:
+            row = self._database.execute("SELECT body FROM papers WHERE sha256 = ?", (sha256,)).fetchone()
+        return row[0] if row else None
+
+    def keep_vote(self, epoch: int, data_hash: str) -> str:
+        """Note for which statement this peer votes in an epoch, and return for which it does: the first one stays."""
+        with self._lock, self._database:
+            self._database.execute("INSERT OR IGNORE INTO votes VALUES (?, ?)", (epoch, data_hash))
+            row = self._database.execute("SELECT data_hash FROM votes WHERE epoch = ?", (epoch,)).fetchone()
+        return str(row[0])
+
+    def vote(self, epoch: int) -> str | None:
+        """The data hash of the statement that this peer has voted for in an epoch."""
+        with self._lock:
+            row = self._database.execute("SELECT data_hash FROM votes WHERE epoch = ?", (epoch,)).fetchone()
+        return row[0] if row else None
 
     def note_heldout(self, ordinal: int, at: float, correct: int, count: int) -> None:
         with self._lock, self._database:

@@ -101,6 +101,33 @@ def check_record(
         raise Refused("plain value")
     if len(raw) > max_bytes:
         raise Refused("too large")
+    if len(subkey) > PEER_ID_MAX_CHARS or not subkey.isascii():
+        raise Refused("foreign subkey")
+    unsigned, expiry_ms = _parse(subkey, raw)
+    if expires != expiry_ms / 1000:
+        raise Refused("wrong expiry")
+    if expires > now + MAX_LIFETIME_S + CLOCK_SLACK_S:
+        raise Refused("expiry too far")
+    if expires <= now:
+        raise Refused("expired")
+    if key != record_key(swarm_id, unsigned.slot, shard_of(subkey)):
+        raise Refused("wrong key")
+    return _verified(swarm_id, unsigned, expiry_ms)
+
+
+def decode_record(swarm_id: str, peer_id: str, raw: bytes) -> Announcement:
+    """The announcement in the bytes of `encode_record`, whenever it was made.
+
+    Raises:
+        Refused: it is malformed, too large, or not signed by `peer_id` for this swarm. No other exception.
+    """
+    if len(raw) > MAX_RECORD_BYTES:
+        raise Refused("too large")
+    return _verified(swarm_id, *_parse(peer_id, raw))
+
+
+def _parse(peer_id: str, raw: bytes) -> tuple[Announcement, int]:
+    """The announcement before its signature is checked, and its expiry in milliseconds."""
     if len(raw) < _HEADER_BYTES or raw[0] != _VERSION or len(raw) < _HEADER_BYTES + raw[1]:
         raise Refused("malformed record")
     slot_end = 2 + raw[1]
@@ -115,16 +142,11 @@ def check_record(
         raise Refused("malformed record")
     if len(value) > MAX_VALUE_BYTES:
         raise Refused("too large")
-    if expires != expiry_ms / 1000:
-        raise Refused("wrong expiry")
-    if expires > now + MAX_LIFETIME_S + CLOCK_SLACK_S:
-        raise Refused("expiry too far")
-    if expires <= now:
-        raise Refused("expired")
-    if len(subkey) > PEER_ID_MAX_CHARS or not subkey.isascii():
-        raise Refused("foreign subkey")
-    if key != record_key(swarm_id, slot, shard_of(subkey)):
-        raise Refused("wrong key")
-    if not verify(subkey, announcement_digest(swarm_id, slot, subkey, value, expiry_ms), signature):
+    return Announcement(peer_id, slot, value, expiry_ms / 1000, signature), expiry_ms
+
+
+def _verified(swarm_id: str, said: Announcement, expiry_ms: int) -> Announcement:
+    signed = announcement_digest(swarm_id, said.slot, said.peer_id, said.value, expiry_ms)
+    if not verify(said.peer_id, signed, said.signature):
         raise Refused("bad signature")
-    return Announcement(subkey, slot, value, expires, signature)
+    return said

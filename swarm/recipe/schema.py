@@ -264,6 +264,13 @@ class Timing(Section):
         return self
 
 
+class Settlement(Section):
+    epoch_rounds: Annotated[int, Field(ge=1, le=100_000)] = 60
+    """Points are put on the chain every so many times `timing.round_s`."""
+    challenge_s: Annotated[int, Field(ge=1, le=30 * 86_400)] = 3600
+    """Seconds in which a posted settlement can be disputed before it is final."""
+
+
 class Heldout(Section):
     count: Annotated[int, Field(ge=0, le=10_000)] = 64
     """Questions, answered greedily, that no round ever trains on."""
@@ -286,6 +293,7 @@ class Recipe(Section):
     grpo: Grpo = Grpo()
     sharing: Sharing = Sharing()
     timing: Timing = Timing()
+    settlement: Settlement = Settlement()
     heldout: Heldout = Heldout()
 
     def canonical(self) -> bytes:

@@ -11,22 +11,14 @@ from swarm import PROTOCOL
 from swarm.events import Emitter
 from swarm.journal.journal import AuditRow, RecordRow
 from swarm.judging.calibration import Calibration
-from swarm.judging.points import round_points
+from swarm.judging.points import MILLIONTHS, round_points
 from swarm.recipe.schema import Recipe, Stage
 from swarm.recipe.tasks import Task
 from swarm.round.assignment import Item, affordable, judges_of, sources_of
 from swarm.round.clock import Clock
+from swarm.round.evidence import Book
 from swarm.round.exchange import Exchange, Received
-from swarm.round.experience import (
-    AuditedVerdict,
-    Book,
-    Group,
-    Reader,
-    choose,
-    mean_rewards,
-    training_group,
-    verdict_scores,
-)
+from swarm.round.experience import Group, Reader, choose, mean_rewards, training_group
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
@@ -39,6 +31,9 @@ from swarm.round.records import (
 )
 from swarm.round.stages import CritiqueWork, answer, critique, revise
 from swarm.training.learner import Completion, Learner
+
+Rows = dict[tuple[Stage, str], RecordRow]
+"""By stage and author."""
 
 
 @dataclass
@@ -85,6 +80,7 @@ class Outcome:
 
     report: RoundReport
     records: list[RecordRow]
+    """All announcements that were seen, and the records that were accepted."""
     audits: list[AuditRow]
     published: set[str]
     """Peers whose answers are here, this one's included."""
@@ -140,7 +136,7 @@ class Driver:
         """
         report = RoundReport(number, ordinal)
         book = Book()
-        rows: list[RecordRow] = []
+        rows: Rows = {}
         missing: set[str] = set()
         undelivered: set[str] = set()
         reader = Reader(self._learner, self._recipe, seed, book, self._calibration)
@@ -150,7 +146,7 @@ class Driver:
         def publish(record: StageRecord) -> None:
             received = self._exchange.publish(record)
             book.add(record)
-            rows.append(received.row)
+            rows[record.stage, record.peer_id] = received.row
             report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
 
         def collect(
@@ -163,6 +159,7 @@ class Driver:
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
                 authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
                 received = self._exchange.collect(number, stage, notes, authors)
+            rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
             accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}
             missing.update(waited_for() - set(notes))
             undelivered.update(authors & set(notes) - accepted)
@@ -193,7 +190,7 @@ class Driver:
             judge for item, drawn in assigned.items() if item.author == self._peer_id for judge in drawn
         }
         collect("critique", lambda peers: judges & set(peers), lambda: company.expected() & judges)
-        self._keep_assigned(book, assigned)
+        book.keep_assigned(assigned)
 
         # revise
         with self._stage(report, number, "revise"):
@@ -205,12 +202,14 @@ class Driver:
 
         # update
         with self._stage(report, number, "update"):
-            own = self._learn(reader, book, seed, report)
+            self._learn(reader, book, seed, report)
         audits = reader.audited()
-        self._score(own, audits, report)
+        self._score(reader, book, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
-        return Outcome(report, rows, [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered)
+        return Outcome(
+            report, list(rows.values()), [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered
+        )
 
     def _tasks(self, number: int, reader: Reader) -> list[Task]:
         full = self._recipe.tasks.shared + self._recipe.tasks.own
@@ -227,7 +226,7 @@ class Driver:
         }
         return judged | set(sources_of(self._recipe, seed, self._peer_id, roster))
 
-    def _accept(self, item: Received, book: Book, rows: list[RecordRow], report: RoundReport) -> bool:
+    def _accept(self, item: Received, book: Book, rows: Rows, report: RoundReport) -> bool:
         record = item.record
         same_tokens = record.tokenizer == self._learner.tokenizer_fingerprint
         tokens = (token for group in record.groups for rollout in group.rollouts for token in rollout.tokens)
@@ -235,19 +234,9 @@ class Driver:
             self._exchange.refused["token out of range"] += 1
             return False
         book.add(record)
-        rows.append(item.row)
+        rows[record.stage, record.peer_id] = item.row
         report.rollouts_fetched += sum(len(group.rollouts) for group in record.groups)
         return True
-
-    def _keep_assigned(self, book: Book, assigned: Mapping[Item, Sequence[str]]) -> None:
-        """Critiques by those who were not drawn to judge are not read."""
-        for judge, record in list(book.critiques.items()):
-            groups = tuple(
-                group
-                for group in record.groups
-                if judge in assigned.get(Item(group.author, group.task, group.sample), ())
-            )
-            book.critiques[judge] = record.model_copy(update={"groups": groups})
 
     def _criticised(self, reader: Reader, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, dict[str, str]]]:
         """Own answers that somebody criticised, with the critiques by judge, up to the recipe's number."""
@@ -269,8 +258,7 @@ class Driver:
             work.append((reader.task(self._peer_id, item.task), first, list(critiques.values())))
         return revise(self._learner, self._recipe, work, seed + self._peer_id.encode())
 
-    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> list[Group]:
-        """Update the model; the groups of this peer's own records."""
+    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> None:
         groups = {record.peer_id + record.stage: reader.groups(record) for record in book.records()}
         own = [group for stage in ("answer", "critique", "revise") for group in groups.get(self._peer_id + stage, [])]
         foreign = [group for found in groups.values() for group in found if group.author != self._peer_id]
@@ -284,18 +272,11 @@ class Driver:
         report.updated = update.skipped is None
         report.update = asdict(update)
         report.why_nothing = _why_nothing(own, report, update.skipped)
-        return own
 
-    def _score(self, own: Sequence[Group], audits: Sequence[AuditedVerdict], report: RoundReport) -> None:
+    def _score(self, reader: Reader, book: Book, audits: Sequence[AuditRow], report: RoundReport) -> None:
+        own = [record for record in book.records() if record.peer_id == self._peer_id]
+        report.points = round_points(reader.earned(record, audits) for record in own) / MILLIONTHS
         judge = self._calibration(self._peer_id)
-        report.points = round(
-            round_points(
-                [group.rewards for group in own if group.stage == "answer"],
-                [group.rewards for group in own if group.stage == "revise"],
-                verdict_scores(audits, self._peer_id, judge),
-            ),
-            6,
-        )
         report.informedness = round(judge.informedness, 4) if judge.audits else None
 
     def _answer_record(self, number: int, answers: Sequence[Sequence[Completion]]) -> AnswerRecord:

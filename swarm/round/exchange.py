@@ -11,19 +11,8 @@ from swarm.network.announcements import Announcement, encode_record
 from swarm.network.blobs import BlobRef
 from swarm.network.node import Network
 from swarm.recipe.schema import Recipe, Stage
-from swarm.round.records import (
-    DoneNote,
-    Note,
-    RecordRefused,
-    StageNote,
-    StageRecord,
-    check_header,
-    check_lengths,
-    decode,
-    encode,
-    note_bytes,
-    read_note,
-)
+from swarm.round.records import DoneNote, StageNote, StageRecord, check_header, check_lengths, decode, encode
+from swarm.round.wire import Message, RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +49,7 @@ class Exchange:
         reference = self._network.put(blob)
         note = StageNote(sha256=reference.sha256, size=reference.size, groups=len(record.groups))
         announcement = self._network.announce(f"{record.round}/{record.stage}", note_bytes(note), self._lifetime_s)
-        return Received(record, _row(record, announcement, blob))
+        return Received(record, RecordRow(record.stage, record.peer_id, *_signed(announcement, note), blob))
 
     def say_done(self, number: int, at: float) -> None:
         self._network.announce(f"{number}/done", note_bytes(DoneNote(at=at)), self._lifetime_s)
@@ -112,16 +101,22 @@ class Exchange:
                     self.refused[error.reason] += 1
                     logger.info("refused the %s record of %s: %s", stage, author, error)
                     continue
-                received[author] = Received(record, _row(record, notes[author][0], blobs[reference]))
+                row = RecordRow(stage, author, *_signed(*notes[author]), blobs[reference])
+                received[author] = Received(record, row)
         return received
 
-    def _notes(self, slot: str, kind: type[Note]) -> dict[str, tuple[Announcement, Note]]:
+    def seen(self, stage: Stage, notes: Mapping[str, tuple[Announcement, StageNote]]) -> list[RecordRow]:
+        """The announcements of a stage as the journal keeps them, without the records."""
+        others = (author for author in notes if author != self._network.peer_id)
+        return [RecordRow(stage, author, *_signed(*notes[author]), b"") for author in others]
+
+    def _notes(self, slot: str, kind: type[Message]) -> dict[str, tuple[Announcement, Message]]:
         try:
             announcements = self._network.read(slot)
         except (TimeoutError, OSError, RuntimeError) as error:
             logger.warning("the announcements of %s were not read: %r", slot, error)
             return {}
-        notes: dict[str, tuple[Announcement, Note]] = {}
+        notes: dict[str, tuple[Announcement, Message]] = {}
         for peer_id, announcement in announcements.items():
             try:
                 notes[peer_id] = (announcement, read_note(kind, announcement.value))
@@ -130,5 +125,5 @@ class Exchange:
         return notes
 
 
-def _row(record: StageRecord, announcement: Announcement, blob: bytes) -> RecordRow:
-    return RecordRow(record.stage, record.peer_id, BlobRef.of(blob).sha256, encode_record(announcement), blob)
+def _signed(announcement: Announcement, note: StageNote) -> tuple[str, bytes]:
+    return note.sha256, encode_record(announcement)

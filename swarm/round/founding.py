@@ -19,7 +19,8 @@ from swarm.recipe import catalogue
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.schema import Recipe
 from swarm.round.presence import SLOT
-from swarm.round.records import LiveNote, RecordRefused, read_note
+from swarm.round.records import LiveNote
+from swarm.round.wire import RecordRefused, read_note
 
 FIND_RECIPE_S = 60.0
 
@@ -82,7 +83,7 @@ def enter(
         else:
             recipe = recipe or catalogue.find(catalogue.DEFAULT)
             emit("starting", what="the registry contract", expect_s=2)
-            registry = deploy(chain, identity, Terms(recipe.hash(), int(time.time()), recipe.timing.round_s))
+            registry = deploy(chain, identity, terms_of(recipe))
             founded = True
     on_chain = registry.terms().recipe_hash
     if recipe is not None and recipe.hash() != on_chain:
@@ -98,6 +99,17 @@ def enter(
     bootstrap = tuple(dict.fromkeys([*(invite.bootstrap if invite else ()), *known]))
     swarm = f"{chain.chain_id}:{registry.address}"
     return Membership(swarm, chain, registry, recipe, bootstrap, founded)
+
+
+def terms_of(recipe: Recipe) -> Terms:
+    """The terms of a swarm that begins now, without tokens."""
+    return Terms(
+        recipe.hash(),
+        int(time.time()),
+        recipe.timing.round_s,
+        epoch_seconds=recipe.settlement.epoch_rounds * recipe.timing.round_s,
+        challenge_seconds=recipe.settlement.challenge_s,
+    )
 
 
 def find_recipe(membership: Membership, network: Network, journal: Journal, timeout_s: float = FIND_RECIPE_S) -> Recipe:

@@ -9,6 +9,8 @@ from swarm.errors import SwarmError
 
 MIN_FREE_BYTES = 300 * 2**20
 KEPT_CHECKPOINTS = 2
+KEY_NAME = "identity.key"
+JOURNAL_NAME = "journal.sqlite"
 
 
 class Home:
@@ -46,11 +48,11 @@ class Home:
 
     @property
     def key_file(self) -> Path:
-        return self.path / "identity.key"
+        return self.path / KEY_NAME
 
     @property
     def journal_file(self) -> Path:
-        return self.path / "journal.sqlite"
+        return self.path / JOURNAL_NAME
 
     @property
     def blobs(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm import PROTOCOL
+from swarm.chain.outbox import Outbox
 from swarm.errors import SwarmError
 from swarm.events import Emitter
 from swarm.identity.key import load_or_create
@@ -23,6 +24,7 @@ from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
+from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
 from swarm.round.presence import Presence
@@ -30,6 +32,7 @@ from swarm.round.records import LiveNote
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
+from swarm.settlement.settler import Settler
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
 
@@ -86,6 +89,7 @@ class Peer:
             self._load(model_folder or self._obtain(self._recipe))
             self._register()
             self._appear(stack)
+            self._settle(stack)
             finished = self._play_all()
             self._presence.say(leaving=True)
             summary = self._summary(time.monotonic() - started, finished)
@@ -211,6 +215,26 @@ class Peer:
         )
         self._emit("invite", invite=invite.encode())
 
+    def _settle(self, stack: ExitStack) -> None:
+        """Send what is due to the chain, and settle epochs, beside the rounds."""
+        membership = self._membership
+        outbox = Outbox(self._journal, membership.chain, self._identity, self._emit)
+        stack.callback(outbox.stop)
+        settler = Settler(
+            identity=self._identity,
+            swarm=membership.swarm,
+            recipe=self._recipe,
+            clock=Clock(membership.registry.terms().genesis, self._recipe.timing),
+            registry=membership.registry,
+            network=self._network,
+            journal=self._journal,
+            outbox=outbox,
+            emit=self._emit,
+        )
+        stack.callback(settler.stop)
+        outbox.start()
+        settler.start()
+
     def _peers_changed(self, live: dict[str, LiveNote], foreign: set[str]) -> None:
         if live:
             self._journal.put("addresses", " ".join(sorted(note.address for note in live.values())[:32]))
@@ -238,6 +262,7 @@ class Peer:
             calibration=lambda judge: calibrate(self._journal.audits_of(judge, WINDOW)),
             emit=self._emit,
         )
+        recipe_watch = RecipeWatch(self._membership.registry, recipe.hash(), self._emit)
         last = self._journal.last_round()
         ordinal = last.ordinal if last else 0
         self._last_ordinal = ordinal + rounds if rounds is not None else None
@@ -252,6 +277,7 @@ class Peer:
                     break
                 if ordinal % recipe.heldout.every == 0:
                     self._measure(ordinal)
+                recipe_watch.look()
                 number = schedule.following(number)
             schedule.leave(number)
             self._measure(ordinal)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from swarm import PROTOCOL
 from swarm.network.node import Network
-from swarm.round.records import LiveNote, RecordRefused, note_bytes, read_note
+from swarm.round.records import LiveNote
+from swarm.round.wire import RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
 

@@ -5,37 +5,20 @@ author. An unknown field, a wrong type, a list that is too long or a header that
 before anything else looks at it.
 """
 
-import zlib
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from swarm import PROTOCOL
-from swarm.errors import SwarmError
 from swarm.recipe.schema import Recipe, Stage
+from swarm.round.wire import Digest, PeerId, Raw, RecordRefused, Wire, pack, unpack
 
 MAX_BLOB_BYTES = 8 * 2**20
 MAX_JSON_BYTES = 32 * 2**20
 MAX_TEXT = 32_768
 
-PeerId = Annotated[str, Field(min_length=40, max_length=64, pattern=r"^[1-9A-HJ-NP-Za-km-z]+$")]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Index = Annotated[int, Field(ge=0, le=1023)]
-Note = TypeVar("Note", "StageNote", "DoneNote", "LiveNote")
-Raw = Annotated[float, Field(ge=-50, le=50)]
 Unix = Annotated[float, Field(ge=0, le=1e11)]
-
-
-class RecordRefused(SwarmError):
-    """A record from a peer that this peer does not accept. `reason` is one word or two, for counting."""
-
-    def __init__(self, reason: str, what: str) -> None:
-        super().__init__(what)
-        self.reason = reason
-
-
-class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Rollout(Wire):
@@ -154,7 +137,7 @@ class LiveNote(Wire):
 
 def encode(record: StageRecord) -> bytes:
     """A record as the bytes of a blob."""
-    return zlib.compress(record.model_dump_json().encode(), level=6)
+    return pack(record)
 
 
 def decode(stage: Stage, blob: bytes) -> StageRecord:
@@ -165,19 +148,7 @@ def decode(stage: Stage, blob: bytes) -> StageRecord:
     """
     if len(blob) > MAX_BLOB_BYTES:
         raise RecordRefused("too large", f"a record of {len(blob)} bytes; {MAX_BLOB_BYTES} are allowed")
-    try:
-        inflate = zlib.decompressobj()
-        text = inflate.decompress(blob, MAX_JSON_BYTES)
-    except zlib.error as error:
-        raise RecordRefused("garbage", "a record that is not compressed as records are") from error
-    if inflate.unconsumed_tail or not inflate.eof or inflate.unused_data:
-        raise RecordRefused(
-            "too large", f"a record that does not end within {MAX_JSON_BYTES} bytes, or goes on after its end"
-        )
-    try:
-        return RECORD_OF[stage].model_validate_json(text)
-    except ValidationError as error:
-        raise RecordRefused("garbage", f"a record that breaks the schema: {error.errors()[0]['msg']}") from error
+    return unpack(RECORD_OF[stage], blob, MAX_JSON_BYTES)
 
 
 def check_header(record: StageRecord, swarm: str, number: int, peer_id: str, note: StageNote) -> None:
@@ -241,20 +212,3 @@ def _slot(group: AnswerGroup | CritiqueGroup | RevisionGroup) -> tuple[object, .
             return (group.author, group.task, group.sample)
         case RevisionGroup():
             return (group.task, group.sample)
-
-
-def note_bytes(note: StageNote | DoneNote | LiveNote) -> bytes:
-    """A note as the value of an announcement."""
-    return note.model_dump_json().encode()
-
-
-def read_note(kind: type[Note], value: bytes) -> Note:
-    """The note in an announcement.
-
-    Raises:
-        RecordRefused: it is no such note.
-    """
-    try:
-        return kind.model_validate_json(value)
-    except ValidationError as error:
-        raise RecordRefused("garbage", f"an announcement that breaks the schema: {error.errors()[0]['msg']}") from error

@@ -14,20 +14,35 @@ PATIENCE_S = 15.0
 _POLL_S = 0.2
 
 
-def round_seed(chain: Chain, swarm: str, clock: Clock, number: int) -> tuple[bytes, bool]:
-    """32 bytes from the first block at or after the round's start, and whether the chain gave them.
+def chain_seed(chain: Chain, swarm: str, clock: Clock, number: int) -> bytes | None:
+    """32 bytes from the first block at or after the round's start; None while there is no such block.
 
-    Without the chain the seed follows from swarm and number alone: all peers agree on it, but it could be foreseen.
+    Raises:
+        ChainUnavailable: no answer.
     """
+    block = chain.first_block_at(int(clock.start(number)))
+    return None if block is None else digest("round seed", *_parts(swarm, number), block.hash)
+
+
+def foreseeable_seed(swarm: str, number: int) -> bytes:
+    """32 bytes that all peers agree on without the chain, and that anybody could have known before the round."""
+    return digest("round seed without chain", *_parts(swarm, number))
+
+
+def round_seed(chain: Chain, swarm: str, clock: Clock, number: int) -> tuple[bytes, bool]:
+    """The seed of a round that is about to start, and whether the chain gave it; if not, it could be foreseen."""
     deadline = time.monotonic() + PATIENCE_S
-    parts = (swarm.encode(), number.to_bytes(8, "big"))
     while time.monotonic() < deadline:
         try:
-            block = chain.first_block_at(int(clock.start(number)))
+            seed = chain_seed(chain, swarm, clock, number)
         except ChainUnavailable as error:
             logger.warning("no seed from the chain for round %d: %s", number, error)
             break
-        if block is not None:
-            return digest("round seed", *parts, block.hash), True
+        if seed is not None:
+            return seed, True
         time.sleep(_POLL_S)
-    return digest("round seed without chain", *parts), False
+    return foreseeable_seed(swarm, number), False
+
+
+def _parts(swarm: str, number: int) -> tuple[bytes, bytes]:
+    return swarm.encode(), number.to_bytes(8, "big")

@@ -28,12 +28,12 @@ def refused_by(registry, identity, *arguments):
 
 def test_the_terms_are_read_back(chain, founder, new_identity):
     plain = deploy(chain, founder, Terms(RECIPE_HASH, 1_800_000_000, 60))
-    founder_address = founder.address.lower()
+    founder_address = founder.address
     assert plain.terms() == Terms(
         RECIPE_HASH, 1_800_000_000, 60, 3600, 60, 0, founder_address, founder_address, bootstrap=()
     )
     assert (plain.peer_count(), plain.peers()) == (0, [])
-    token, other = plain.address.lower(), new_identity().address.lower()  # any contract can be named as a token
+    token, other = plain.address, new_identity().address  # any contract can be named as a token
     full = Terms(RECIPE_HASH, 1, 2, 3, 4, 5, other, founder_address, token, 6, token, 7, 8, ("/ip4/1.2.3.4/tcp/5", "b"))
     assert deploy(chain, founder, full).terms() == full
 
@@ -59,8 +59,8 @@ def test_peers_are_read_page_by_page(registry, new_identity, monkeypatch):
     for page in (1, 2, 5, 6):
         monkeypatch.setattr("swarm.chain.registry.PAGE", page)
         assert registry.peers() == [identity.peer_id for identity in identities]
-    assert registry._view("peers", 4, 2**256 - 1) == registry._view("peers", 4, 1)
-    assert registry._view("peers", 2**256 - 1, 2**256 - 1) == ()
+    assert registry.view("peers", 4, 2**256 - 1) == registry.view("peers", 4, 1)
+    assert registry.view("peers", 2**256 - 1, 2**256 - 1) == ()
 
 
 def test_registering_twice_is_fine_for_the_client_and_refused_by_the_contract(registry, new_identity):

@@ -122,3 +122,31 @@ def test_the_outbox_keeps_what_is_on_its_way(tmp_path):
     assert again.put_outbox(OutboxRow("second", "0x22", b"", 0, 5.0, 6.0))
     fresh = again.outbox_row("second")
     assert (fresh.recipient, fresh.state, fresh.attempts, fresh.last_error) == ("0x22", OutboxState.WAITING, 0, "")
+
+
+def test_what_was_announced_and_what_came_later(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    rows = [
+        RecordRow("answer", "me", "ab" * 32, b"signed", b"blob"),
+        RecordRow("revise", "you", "cd" * 32, b"said", b""),
+    ]
+    commit(journal, 7, 1, records=rows)
+    assert journal.announced(0, 6) == [] and journal.seeds(0, 9) == {7: b"s"}
+    assert journal.announced(7, 7) == [(7, "answer", "me", b"signed", True), (7, "revise", "you", b"said", False)]
+    assert journal.body(7, "answer", "me", "ab" * 32) == b"blob"
+    assert journal.body(7, "answer", "me", "00" * 32) is None and journal.body(7, "revise", "you", "cd" * 32) is None
+    journal.keep_records([(7, RecordRow("revise", "you", "cd" * 32, b"said", b"late"))])
+    assert journal.body(7, "revise", "you", "cd" * 32) == b"late"
+
+
+def test_a_vote_stays(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    assert journal.vote(3) is None
+    assert (
+        journal.keep_vote(3, "aa") == "aa" and journal.keep_vote(3, "bb") == "aa" and journal.keep_vote(4, "bb") == "bb"
+    )
+    journal.close()
+    assert Journal(tmp_path / "j.sqlite").vote(3) == "aa"
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.keep_paper("aa", b"statement")
+    assert journal.paper("aa") == b"statement" and journal.paper("bb") is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from swarm.judging.calibration import MIN_AUDITS, UNPROVEN, calibrate
 from swarm.judging.jury import Vote, decide
-from swarm.judging.points import round_points
+from swarm.judging.points import group_points, in_millionths, round_points
 from swarm.judging.scores import advantages, critique_form, is_informative, proper_score
 
 probabilities = st.floats(0, 1)
@@ -108,5 +108,6 @@ def test_critique_form():
 
 
 def test_points_count_groups_and_verdicts():
-    assert round_points([[1, 0], [1, 1]], [[0, 0]], [1.0]) == 2.5
-    assert round_points([], [], [-3.0]) == 0
+    assert group_points([[1, 0], [1, 1], [0, 0], []]) == 1.5
+    assert round_points([in_millionths(1.5), in_millionths(1 / 3)]) == 1_833_333
+    assert round_points([in_millionths(0.5), in_millionths(-3.0)]) == 0

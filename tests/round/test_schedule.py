@@ -11,8 +11,9 @@ from swarm.recipe import catalogue
 from swarm.round.clock import Clock
 from swarm.round.exchange import Exchange
 from swarm.round.presence import LIFETIME_S, SLOT, Presence
-from swarm.round.records import LiveNote, note_bytes
+from swarm.round.records import LiveNote
 from swarm.round.schedule import Schedule, Stopped
+from swarm.round.wire import note_bytes
 from swarm.simulate.network import Ether, SimulatedNetwork
 
 RECIPE = catalogue.find("tiny")

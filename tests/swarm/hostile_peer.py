@@ -18,7 +18,8 @@ from swarm.network.blobs import BlobRef
 from swarm.network.invite import Invite
 from swarm.network.node import Network
 from swarm.round.presence import LIFETIME_S, SLOT
-from swarm.round.records import AnswerRecord, LiveNote, StageNote, decode, encode, note_bytes, read_note
+from swarm.round.records import AnswerRecord, LiveNote, StageNote, decode, encode
+from swarm.round.wire import note_bytes, read_note
 
 
 def bomb() -> bytes:

@@ -19,11 +19,13 @@ Event = dict
 class PeerProcess:
     """`python -m swarm.join --plain ...` and the events that it prints."""
 
-    def __init__(self, *arguments: object, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: object, environment: dict[str, str] | None = None, module: str = "swarm.join"
+    ) -> None:
         self.events: list[Event] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "swarm.join", "--plain", *map(str, arguments)],
+            [sys.executable, "-m", module, "--plain", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

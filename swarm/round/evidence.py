@@ -1,0 +1,178 @@
+"""What the records of one round say: tasks, answers, truths, audits, and what each author earned.
+
+Needs no model: whoever has the recipe, the round's seed and the records finds the same.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from swarm.journal.journal import AuditRow
+from swarm.judging.calibration import Calibration
+from swarm.judging.jury import Vote, decide
+from swarm.judging.points import group_points, in_millionths
+from swarm.judging.scores import proper_score
+from swarm.recipe.schema import Recipe
+from swarm.recipe.tasks import Task, own_tasks, shared_tasks
+from swarm.recipe.verifiers import extract_answer, has_truth, verify
+from swarm.round.assignment import Item
+from swarm.round.records import (
+    AnswerGroup,
+    AnswerRecord,
+    CritiqueRecord,
+    RevisionGroup,
+    RevisionRecord,
+    Rollout,
+    StageRecord,
+)
+
+
+@dataclass
+class Book:
+    """The records of one round that this peer holds, by stage and author; its own among them."""
+
+    answers: dict[str, AnswerRecord] = field(default_factory=dict)
+    critiques: dict[str, CritiqueRecord] = field(default_factory=dict)
+    revisions: dict[str, RevisionRecord] = field(default_factory=dict)
+
+    def add(self, record: StageRecord) -> None:
+        match record:
+            case AnswerRecord():
+                self.answers[record.peer_id] = record
+            case CritiqueRecord():
+                self.critiques[record.peer_id] = record
+            case RevisionRecord():
+                self.revisions[record.peer_id] = record
+
+    def records(self) -> list[StageRecord]:
+        return [*self.answers.values(), *self.critiques.values(), *self.revisions.values()]
+
+    def keep_assigned(self, assigned: Mapping[Item, Sequence[str]]) -> None:
+        """Forget critiques by those who were not drawn to judge."""
+        for judge, record in list(self.critiques.items()):
+            groups = tuple(
+                group
+                for group in record.groups
+                if judge in assigned.get(Item(group.author, group.task, group.sample), ())
+            )
+            self.critiques[judge] = record.model_copy(update={"groups": groups})
+
+
+class Evidence:
+    """The records of one round, read with recipe and seed, and with what is known about the judges."""
+
+    def __init__(self, recipe: Recipe, seed: bytes, book: Book, calibration: Callable[[str], Calibration]) -> None:
+        self._recipe = recipe
+        self._book = book
+        self._calibration = calibration
+        self._seed = seed
+        self._shared = shared_tasks(recipe, seed)
+        self._own: dict[str, list[Task]] = {}
+
+    def task(self, author: str, number: int) -> Task:
+        """Task `number` of an author: shared tasks first, then its own."""
+        if number < len(self._shared):
+            return self._shared[number]
+        if author not in self._own:
+            self._own[author] = own_tasks(self._recipe, self._seed, author)
+        return self._own[author][number - len(self._shared)]
+
+    def texts(self, record: StageRecord, rollouts: Sequence[Rollout]) -> list[str]:
+        """What rollouts say, as their author wrote it."""
+        return [rollout.text for rollout in rollouts]
+
+    def answer_texts(self, author: str, task: int) -> list[str]:
+        """All answers of an author to one of its tasks; empty where its record is not here."""
+        record = self._book.answers.get(author)
+        found = next((group for group in record.groups if group.task == task), None) if record else None
+        return self.texts(record, found.rollouts) if record and found else []
+
+    def critique_text(self, judge: str, author: str, task: int, sample: int) -> str | None:
+        """The critique that an author reads of one of its answers."""
+        record = self._book.critiques.get(judge)
+        for group in record.groups if record else ():
+            if record and (group.author, group.task, group.sample) == (author, task, sample):
+                return self.texts(record, group.rollouts[:1])[0]
+        return None
+
+    def truth_or_jury(self, author: str, task_number: int, sample: int, *, without: str = "") -> float | None:
+        """How right an answer is, in [0, 1]: by the verifier, else by the jury without one judge, else None."""
+        task = self.task(author, task_number)
+        if has_truth(self._recipe, task):
+            texts = self.answer_texts(author, task_number)
+            return verify(self._recipe, task, texts[sample]) if sample < len(texts) else None
+        votes = [
+            Vote(calibration.probability(group.verdicts[sample]), calibration.weight)
+            for judge, record in self._book.critiques.items()
+            if judge not in (author, without)
+            for group in record.groups
+            if (group.author, group.task) == (author, task_number) and sample < len(group.verdicts)
+            for calibration in (self._calibration(judge),)
+        ]
+        return decide(votes).probability
+
+    def answer_rewards(self, record: AnswerRecord, group: AnswerGroup) -> list[float | None]:
+        """For each answer of a group how right it is, as far as anybody can tell."""
+        return [self.truth_or_jury(record.peer_id, group.task, sample) for sample in range(len(group.rollouts))]
+
+    def revision_rewards(self, record: RevisionRecord, group: RevisionGroup) -> list[float | None]:
+        """For each revision of a group how right it is; None without a verifier."""
+        task = self.task(record.peer_id, group.task)
+        if not has_truth(self._recipe, task):
+            return [None] * len(group.rollouts)
+        return [verify(self._recipe, task, text) for text in self.texts(record, group.rollouts)]
+
+    def quoted(self, record: RevisionRecord, group: RevisionGroup) -> list[str] | None:
+        """The critiques that the prompt of a revision held; None where one of them, or the revised answer, is not
+        here."""
+        critiques = [self.critique_text(judge, record.peer_id, group.task, group.sample) for judge in group.judges]
+        if group.sample >= len(self.answer_texts(record.peer_id, group.task)):
+            return None
+        texts = [text for text in critiques if text is not None]
+        return texts if len(texts) == len(critiques) else None
+
+    def audited(self) -> list[AuditRow]:
+        """All verdicts of the round whose truth the verifier knows, each distinct answer of a group once."""
+        found = []
+        for judge, record in self._book.critiques.items():
+            for group in record.groups:
+                task = self.task(group.author, group.task)
+                texts = self.answer_texts(group.author, group.task)
+                if not has_truth(self._recipe, task) or len(texts) != len(group.verdicts) or judge == group.author:
+                    continue
+                seen: set[str | None] = set()
+                for sample, (text, raw) in enumerate(zip(texts, group.verdicts, strict=True)):
+                    extracted = extract_answer(self._recipe.verifier, text)
+                    if extracted not in seen:
+                        seen.add(extracted)
+                        right = verify(self._recipe, task, text) >= 0.5
+                        found.append(AuditRow(judge, group.author, group.task, sample, raw, right))
+        return found
+
+    def earned(self, record: StageRecord, audits: Sequence[AuditRow]) -> int:
+        """What a record of the book earns its author, in millionths of a point; `audits` are those of the round."""
+        match record:
+            case AnswerRecord():
+                return in_millionths(group_points([known(self.answer_rewards(record, g)) for g in record.groups]))
+            case RevisionRecord():
+                groups = [group for group in record.groups if self.quoted(record, group) is not None]
+                return in_millionths(group_points([known(self.revision_rewards(record, g)) for g in groups]))
+            case _:
+                judge = record.peer_id
+                return in_millionths(math.fsum(verdict_scores(audits, judge, self._calibration(judge))))
+
+
+def known(rewards: Sequence[float | None]) -> tuple[float, ...]:
+    """The rewards of a group, or none where one of them is unknown."""
+    found = tuple(reward for reward in rewards if reward is not None)
+    return found if len(found) == len(rewards) else ()
+
+
+def verdict_scores(audits: Sequence[AuditRow], judge: str, calibration: Calibration) -> list[float]:
+    """Proper scores of a judge's verdicts of one round, one per judged item (the mean over the item's answers)."""
+    items: dict[tuple[str, int], list[float]] = {}
+    for audit in audits:
+        if audit.judge == judge:
+            score = proper_score(calibration.probability(audit.raw), float(audit.truth))
+            items.setdefault((audit.author, audit.task), []).append(score)
+    return [math.fsum(scores) / len(scores) for scores in items.values()]

@@ -1,0 +1,239 @@
+"""What an epoch came to: a pure function of the recipe, the seeds, what peers say they saw, and the signed records.
+
+A record counts if more than a third of the manifests name it: fewer than a third of the peers can be false, so at
+least one honest peer saw it in time. Two different records of one author for one stage both count for nothing.
+"""
+
+import base64
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from swarm import PROTOCOL
+from swarm.errors import SwarmError
+from swarm.judging.calibration import WINDOW, Calibration, calibrate
+from swarm.judging.points import round_points
+from swarm.network.announcements import Refused, decode_record
+from swarm.recipe.schema import Recipe, Stage
+from swarm.round.assignment import judges_of
+from swarm.round.evidence import Book, Evidence
+from swarm.round.records import StageNote, StageRecord, check_header, check_lengths, decode
+from swarm.round.wire import RecordRefused, read_note
+from swarm.settlement.documents import Counted, Manifest, Previous, Seen, Signed, Statement
+
+Key = tuple[int, Stage, str]
+"""Round, stage and author of a record."""
+
+
+class StatementRefused(SwarmError):
+    """A settlement that the records do not give; the sentence says where they differ."""
+
+
+class RecordMissing(StatementRefused):
+    """A settlement counts a record that cannot be had here, so nobody here can tell whether it holds."""
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """A manifest with the announcement by which its author signed it."""
+
+    announcement: bytes
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A record that counts, before anybody has looked into it."""
+
+    announcement: str
+    note: StageNote
+    held: bool
+    """Whether somebody says that it can be had from it."""
+
+    def raw(self) -> bytes:
+        """The bytes of the announcement."""
+        return base64.b64decode(self.announcement)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What does not depend on who computes."""
+
+    swarm: str
+    recipe: Recipe
+    epoch: int
+    rounds: range
+    previous: Previous | None
+    before: Statement | None
+    """The statement of `previous`."""
+    seed_of: Callable[[int], bytes]
+
+
+def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> dict[Key, Announced]:
+    """The records that enough manifests name, in the order in which they are counted."""
+    opened: dict[tuple[Key, str], StageNote | None] = {}
+    named: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    words: dict[tuple[Key, str], tuple[str, StageNote]] = {}
+    held: set[tuple[Key, str]] = set()
+    for peer, signed in manifests.items():
+        for seen in signed.manifest.seen:
+            key = (seen.round, seen.stage, seen.author)
+            if seen.round not in basis.rounds:
+                continue
+            if (key, seen.announcement) not in opened:
+                opened[key, seen.announcement] = _open(basis.swarm, seen)
+            note = opened[key, seen.announcement]
+            if note is None:
+                continue
+            record = (key, note.sha256)
+            named[key][note.sha256].add(peer)
+            # the same record may have been announced twice, and everybody has to take the same announcement
+            words[record] = min(words.get(record, (seen.announcement, note)), (seen.announcement, note), key=_first)
+            if seen.held:
+                held.add(record)
+    counted: dict[Key, Announced] = {}
+    for key in sorted(named):
+        enough = [sha256 for sha256, peers in named[key].items() if 3 * len(peers) > len(manifests)]
+        if len(enough) == 1:
+            counted[key] = Announced(*words[key, enough[0]], held=(key, enough[0]) in held)
+    return counted
+
+
+def settle(
+    basis: Basis,
+    manifests: Mapping[str, SignedManifest],
+    counted: Mapping[Key, Announced],
+    body_of: Callable[[Key, StageNote], bytes | None],
+) -> Statement:
+    """The settlement of an epoch.
+
+    Args:
+        counted: as `counted_records` gives them.
+        body_of: the blob of a record, or None where it cannot be had.
+    """
+    before = basis.before
+    audits = {judge: list(found) for judge, found in before.audits.items()} if before else {}
+    points = dict(before.points) if before else {}
+    records: list[Counted] = []
+    for number in sorted({key[0] for key in counted}):
+        in_round = {key: said for key, said in counted.items() if key[0] == number}
+        earned = _round(basis, number, in_round, body_of, audits)
+        for key, said in in_round.items():
+            records.append(
+                Counted(round=number, stage=key[1], author=key[2], announcement=said.announcement, points=earned[key])
+            )
+        for author in sorted({key[2] for key in in_round}):
+            mine = (value for key, value in earned.items() if key[2] == author and value is not None)
+            points[author] = points.get(author, 0) + round_points(mine)
+    return Statement(
+        protocol=PROTOCOL,
+        swarm=basis.swarm,
+        epoch=basis.epoch,
+        previous=basis.previous,
+        manifests=tuple(
+            Signed(peer_id=peer, announcement=base64.b64encode(manifests[peer].announcement).decode())
+            for peer in sorted(manifests)
+        ),
+        records=tuple(records),
+        audits={judge: tuple(audits[judge][-WINDOW:]) for judge in sorted(audits)},
+        points={peer: points[peer] for peer in sorted(points)},
+    )
+
+
+def check(claimed: Statement, found: Statement) -> None:
+    """Whether a proposed settlement is what was found here from the same manifests.
+
+    Raises:
+        StatementRefused: it is not; the sentence names the first record, judge or peer that differs.
+        RecordMissing: it counts a record that is not here.
+    """
+    for what, one, other in (
+        ("epoch", claimed.epoch, found.epoch),
+        ("swarm", claimed.swarm, found.swarm),
+        ("settlement before it", claimed.previous, found.previous),
+        ("manifests", claimed.manifests, found.manifests),
+    ):
+        if one != other:
+            raise StatementRefused(f"the {what} should be {other}, and is given as {one}")
+    theirs = {(record.round, record.stage, record.author): record for record in claimed.records}
+    ours = {(record.round, record.stage, record.author): record for record in found.records}
+    for key in sorted({*theirs, *ours}):
+        if theirs.get(key) != ours.get(key):
+            if key in ours and ours[key].points is None and key in theirs:
+                raise RecordMissing(f"the {key[1]} record of {key[2]} in round {key[0]} counts, and is not here")
+            where = f"the {key[1]} record of {key[2]} in round {key[0]}"
+            raise StatementRefused(f"{where} {_worth(ours.get(key))}, and is given as if it {_worth(theirs.get(key))}")
+    for what, claims, finds in (("audits", claimed.audits, found.audits), ("points", claimed.points, found.points)):
+        for peer in sorted({*claims, *finds}):
+            if claims.get(peer) != finds.get(peer):
+                raise StatementRefused(f"the {what} of {peer} do not follow from the records")
+
+
+def valid_record(basis: Basis, key: Key, note: StageNote, blob: bytes) -> StageRecord:
+    """The record in a blob.
+
+    Raises:
+        RecordRefused: it is not what was announced, or breaks the recipe's limits.
+    """
+    record = decode(key[1], blob)
+    check_header(record, basis.swarm, key[0], key[2], note)
+    check_lengths(record, basis.recipe)
+    return record
+
+
+def _round(
+    basis: Basis,
+    number: int,
+    counted: Mapping[Key, Announced],
+    body_of: Callable[[Key, StageNote], bytes | None],
+    audits: dict[str, list[tuple[float, bool]]],
+) -> dict[Key, int | None]:
+    """What each record of a round earns; `audits` grows by those of the round."""
+    book = Book()
+    valid: dict[Key, StageRecord] = {}
+    for key, said in counted.items():
+        blob = body_of(key, said.note) if said.held else None
+        if blob is not None:
+            try:
+                valid[key] = valid_record(basis, key, said.note, blob)
+            except RecordRefused:
+                continue
+            book.add(valid[key])
+    seed = basis.seed_of(number)
+    roster = {author: said.note.groups for (_, stage, author), said in counted.items() if stage == "answer"}
+    book.keep_assigned(judges_of(basis.recipe, seed, roster))
+    calibrations: dict[str, Calibration] = {}
+
+    def calibration(judge: str) -> Calibration:
+        if judge not in calibrations:
+            calibrations[judge] = calibrate(audits.get(judge, []))
+        return calibrations[judge]
+
+    evidence = Evidence(basis.recipe, seed, book, calibration)
+    found = evidence.audited()
+    records = {(number, record.stage, record.peer_id): record for record in book.records()}
+    earned = {key: evidence.earned(records[key], found) if key in records else None for key in counted}
+    for audit in sorted(found, key=lambda audit: (audit.judge, audit.author, audit.task, audit.sample)):
+        audits.setdefault(audit.judge, []).append((audit.raw, audit.truth))
+    return earned
+
+
+def _open(swarm: str, seen: Seen) -> StageNote | None:
+    """What the author announced; None where the signature, the slot or the note is not right."""
+    try:
+        said = decode_record(swarm, seen.author, base64.b64decode(seen.announcement))
+        return read_note(StageNote, said.value) if said.slot == f"{seen.round}/{seen.stage}" else None
+    except (Refused, RecordRefused, ValueError):
+        return None
+
+
+def _first(word: tuple[str, StageNote]) -> str:
+    return word[0]
+
+
+def _worth(record: Counted | None) -> str:
+    if record is None:
+        return "does not count"
+    if record.points is None:
+        return "cannot be had"
+    return f"earns {record.points / 1e6:g} points"
