@@ -9,7 +9,13 @@ commands:
   join      start a swarm, or join one (swarm join --help)
   recipe    check a recipe file and print what it resolves to
   model     obtain a model and print its folder
+  audit     recompute a settled epoch from the records, and compare it with the chain
   summary   print a file that --summary wrote as a table
+  deploy    put the contract of a new swarm on a chain
+  register  make a key a peer, check-in to keep its say
+  owner     create a wallet, link or unlink peers, rotate a lost key
+  claim     settle points on the chain, and pay them
+  pause     stop a swarm as its guardian, unpause as its governance
 """
 
 
@@ -28,10 +34,18 @@ def main() -> int:
             from swarm.training import obtain
 
             return obtain.main(arguments)
+        case "audit":
+            from swarm.settlement import audit
+
+            return audit.main(arguments)
         case "summary":
             from swarm.dashboard import terminal
 
             return terminal.main(arguments)
+        case "deploy" | "register" | "check-in" | "owner" | "claim" | "pause" | "unpause":
+            from swarm.onchain import command as onchain
+
+            return onchain.main(sys.argv[1:])
         case "-h" | "--help" | "help":
             print(USAGE, end="")
             return 0
