@@ -1,0 +1,590 @@
+"""What the pages show of a swarm, from the journals of one or several of its peers and from the chain.
+
+Everything here is a bounded, plain JSON value; how many rounds a journal holds does not matter to its size.
+"""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from swarm import __version__
+from swarm.dashboard.details import RoundPage, equivocations, records_of
+from swarm.dashboard.history import Audits, History, Round, Seen, find_homes
+from swarm.dashboard.onchain import ChainWatch, place_of
+from swarm.dashboard.settled import SettledPoints
+from swarm.identity.key import address_of
+from swarm.identity.names import name_of
+from swarm.judging.calibration import Calibration, calibrate
+
+Json = dict[str, Any]
+
+SPARK = 30
+RECENT = 10
+MAX_CURVE = 500
+"""Points of a curve; more rounds than these are averaged in equal runs."""
+MAX_ROWS = 200
+MAX_HOMES = 64
+BINS = 10
+STAGES = ("answer", "critique", "revise")
+RESCAN_S = 5.0
+POLL_S = 1.0
+
+
+class Board:
+    """All that is known of one swarm. A thread follows the journals; any thread may ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.histories: list[History] = []
+        self.lock = threading.RLock()
+        self.version = 0
+        """Grows with every change."""
+        self.listeners: set[Callable[[list[str]], None]] = set()
+        """Called, from the following threads, with the parts that changed."""
+        self.chain = ChainWatch(self._place, lambda: self._tell(["trust", "status"]))
+        self._calibrations: dict[str, tuple[int, Calibration]] = {}
+        self._settled_points = SettledPoints()
+        self._cache: dict[Any, tuple[Any, Any]] = {}
+        self._stop = threading.Event()
+        self._scanned = 0.0
+
+    def start(self) -> None:
+        """Read the journals once, then follow them and the chain."""
+        self.refresh()
+        threading.Thread(target=self._follow, name="journal-watch", daemon=True).start()
+        self.chain.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.chain.stop()
+        with self.lock:
+            for history in self.histories:
+                history.close()
+
+    def refresh(self) -> bool:
+        """Read what is new in the journals. Whether anything is."""
+        self._scan()
+        changed = False
+        for history in self.histories:
+            with self.lock:
+                changed |= history.refresh()
+        if changed:
+            self._tell(["status", "leaderboard", "rounds", "learning", "trust"])
+        return changed
+
+    def _follow(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self.refresh()
+
+    def _scan(self) -> None:
+        now = time.monotonic()
+        if self.histories and now - self._scanned < RESCAN_S:
+            return
+        self._scanned = now
+        known = {history.home for history in self.histories}
+        new = [History(home) for home in find_homes(self.folder) if home not in known]
+        with self.lock:
+            self.histories = (self.histories + new)[:MAX_HOMES]
+
+    def _tell(self, parts: list[str]) -> None:
+        self.version += 1
+        for listener in list(self.listeners):
+            listener(parts)
+
+    def _place(self) -> Any:
+        return next((place for history in self.histories if (place := place_of(history.meta))), None)
+
+    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The value of `make`, made once for a version of the board."""
+        with self.lock:
+            found = self._cache.get(key)
+            if found is None or found[0] != self.version:
+                if len(self._cache) > 256:
+                    self._cache.clear()
+                found = self._cache[key] = (self.version, make())
+            return found[1]
+
+    # The pages.
+
+    def status(self) -> Json:
+        """What goes on now."""
+        now = time.time()
+        return {**self.cached("status", self._status), "now": now, "live": any(h.is_live(now) for h in self.histories)}
+
+    def _status(self) -> Json:
+        now = time.time()
+        first = next((h for h in self.histories if h.swarm), None)
+        recipe = next((h.recipe for h in self.histories if h.recipe), None)
+        place, standing = self._place(), self.chain.standing
+        present = self._present(now)
+        speeds = [peer["tokens_per_s"] for peer in present if peer["tokens_per_s"]]
+        return {
+            "swarm": first.swarm if first else None,
+            "recipe": {"name": recipe.name, "description": recipe.description} if recipe else None,
+            "chain": {
+                "rpc_host": place.rpc_host if place else None,
+                "contract": place.contract if place else None,
+                "chain_id": place.chain_id if place else None,
+                "registered_peers": len(standing.registered) if standing.registered is not None else None,
+            },
+            "homes": [
+                {
+                    "path_name": history.home.name,
+                    "peer_id": history.peer_id,
+                    "name": self._name(history.peer_id) if history.peer_id else history.home.name,
+                    "ok": history.error is None,
+                    "error": history.error,
+                }
+                for history in self.histories
+            ],
+            "round": self._current_round(),
+            **self._stage(now),
+            "peers_present": present,
+            "tokens_per_s": round(sum(speeds), 1) if speeds else None,
+            "heldout": self._swarm_heldout(),
+            "epoch": self._epoch(now),
+            "stale": self._stale(),
+            "version": __version__,
+        }
+
+    def leaderboard(self) -> Json:
+        """All peers, those with the most points first."""
+        return self.cached("leaderboard", self._leaderboard)
+
+    def _leaderboard(self) -> Json:
+        rows = [self._row(peer_id) for peer_id in self._everybody()]
+        rows.sort(key=lambda row: (-(row["points"] or 0.0), -(row["reward"] or 0.0), row["peer_id"]))
+        return {
+            "rows": [{"rank": rank, **row} for rank, row in enumerate(rows, start=1)],
+            "updated": self._changed_at(),
+        }
+
+    def peer(self, peer_id: str) -> Json | None:
+        """One peer's page; None for somebody whom no journal names."""
+        return self.cached(("peer", peer_id), lambda: self._peer(peer_id))
+
+    def _peer(self, peer_id: str) -> Json | None:
+        row = next((row for row in self.leaderboard()["rows"] if row["peer_id"] == peer_id), None)
+        if row is None:
+            return None
+        home, registered = self._home(peer_id), self.chain.standing.registered
+        rounds = home.rounds[-MAX_ROWS:] if home else []
+        return {
+            **row,
+            "address": _address(peer_id),
+            "registered": peer_id in registered if registered is not None else None,
+            "rounds": [_played(found) for found in rounds],
+            "heldout": [[o, correct, count] for o, _, correct, count in home.heldout][-MAX_CURVE:] if home else [],
+            "calibration": self._calibration_page(peer_id),
+            "records": self._records(peer_id),
+        }
+
+    def rounds(self, before: int | None, limit: int) -> Json:
+        """Rounds that any home has played, the newest first."""
+        limit = max(1, min(limit, MAX_ROWS))
+        with self.lock:
+            numbers: set[int] = set()
+            for history in self.histories:
+                end = len(history.rounds)
+                while before is not None and end and history.rounds[end - 1].number >= before:
+                    end -= 1
+                numbers.update(found.number for found in history.rounds[max(0, end - limit - 1) : end])
+            chosen = sorted(numbers, reverse=True)
+            return {"rows": [self._round_row(number) for number in chosen[:limit]], "more": len(chosen) > limit}
+
+    def round(self, number: int) -> Json | None:
+        """A round in full, as the home that kept most of it has it; None where no home has played it."""
+        return self.cached(("round", number), lambda: self._round(number))
+
+    def _round(self, number: int) -> Json | None:
+        played = [history for history in self.histories if number in history.position and history.recipe]
+        if not played:
+            return None
+        history = max(played, key=lambda it: it.rounds[it.position[number]].report["rollouts_fetched"])
+        assert history.recipe is not None
+        page = RoundPage(history, history.rounds[history.position[number]], history.recipe)
+        return page.page({peer_id: self._name(peer_id) for peer_id in page.authors()})
+
+    def learning(self) -> Json:
+        """Curves over the rounds of every home, and of the swarm as their mean."""
+        return self.cached("learning", self._learning)
+
+    def _learning(self) -> Json:
+        peers = {
+            history.peer_id or history.home.name: {
+                "name": self._name(history.peer_id) if history.peer_id else history.home.name,
+                **_curves(history),
+            }
+            for history in self.histories
+            if history.rounds
+        }
+        return {"peers": peers, "swarm": _means(list(peers.values()))}
+
+    def trust(self) -> Json:
+        """Whether everybody does what they say, as far as the journals and the chain show."""
+        return self.cached("trust", self._trust)
+
+    def _trust(self) -> Json:
+        passed = failed = 0
+        for judge in self._judges():
+            audits, calibration = self._audits(judge), self._calibration(judge)
+            right = sum((calibration.probability(raw) >= 0.5) == truth for raw, truth in audits.newest)
+            passed, failed = passed + right, failed + len(audits.newest) - right
+        refused: Counter[str] = Counter()
+        for history in self.histories:
+            refused.update(history.refused)
+        home = self.histories[0].home if self.histories else self.folder
+        return {
+            "audits": {"passed": passed, "failed": failed},
+            "refused": dict(refused),
+            "not_revealed": None,
+            "equivocations": equivocations(self.histories),
+            "settlements": [
+                {
+                    "epoch": posted.settlement.epoch,
+                    "state": posted.state,
+                    "root": "0x" + posted.settlement.outcome.root.hex(),
+                    "data_hash": posted.settlement.outcome.data_hash.hex(),
+                    "total": posted.settlement.outcome.total / 1e6,
+                    "posted_at": posted.settlement.posted_at,
+                    "frozen": posted.settlement.frozen,
+                    "signers": posted.signers,
+                    "transaction": posted.transaction,
+                    "audit_command": f"python -m swarm audit {posted.settlement.epoch} --home {home.name}",
+                }
+                for posted in self.chain.standing.settlements
+            ],
+            "stale": self._stale(),
+        }
+
+    # Who is who.
+
+    def _home(self, peer_id: str) -> History | None:
+        return next((history for history in self.histories if history.peer_id == peer_id), None)
+
+    def _everybody(self) -> list[str]:
+        found: dict[str, None] = {}
+        for history in self.histories:
+            if history.peer_id:
+                found[history.peer_id] = None
+            found.update(dict.fromkeys(history.latest.get("peers", {}).get("peers", {})))
+            found.update(dict.fromkeys(history.seen))
+        return list(found)
+
+    def _about(self, peer_id: str) -> Json:
+        """Name, model, device and speed as the peer, or its last heartbeat, said."""
+        home = self._home(peer_id)
+        if home is not None:
+            model = home.latest.get("model", {})
+            return {
+                "name": home.latest["identity"]["peer"],
+                "model": model.get("model"),
+                "device": model.get("device"),
+                "tokens_per_s": _tokens_per_s(home.rounds[-1].report) if home.rounds else None,
+            }
+        heard = [
+            (history.latest["peers"]["at"], history.latest["peers"]["peers"][peer_id])
+            for history in self.histories
+            if peer_id in history.latest.get("peers", {}).get("peers", {})
+        ]
+        about = max(heard, key=lambda entry: entry[0])[1] if heard else {}
+        return {
+            "name": about.get("name") or name_of(peer_id),
+            "model": about.get("model"),
+            "device": about.get("device"),
+            "tokens_per_s": about.get("tokens_per_s") or None,
+        }
+
+    def _name(self, peer_id: str) -> str:
+        return str(self._about(peer_id)["name"])
+
+    def _present(self, now: float) -> list[Json]:
+        here: dict[str, None] = {}
+        for history in self.histories:
+            if history.is_live(now):
+                here.update(dict.fromkeys([history.peer_id] if history.peer_id else []))
+                here.update(dict.fromkeys(history.latest.get("peers", {}).get("peers", {})))
+        return [{"peer_id": peer_id, **self._about(peer_id), "role": "learner"} for peer_id in here]
+
+    # Rows.
+
+    def _row(self, peer_id: str) -> Json:
+        home, about = self._home(peer_id), self._about(peer_id)
+        seen = max((h.seen[peer_id] for h in self.histories if peer_id in h.seen), key=_announced, default=None)
+        settled = self._settled().get(peer_id)
+        recent = home.rounds[-RECENT:] if home else []
+        heldout = [correct / count for _, _, correct, count in home.heldout if count] if home else []
+        calibration = self._calibration(peer_id)
+        points = round(home.points, 6) if home else settled
+        return {
+            "peer_id": peer_id,
+            "name": about["name"],
+            "model": about["model"],
+            "device": about["device"],
+            "points": points,
+            "settled": settled,
+            "pending": max(0.0, round(points - (settled or 0.0), 6)) if home and points is not None else None,
+            "reward": mean(found.report["reward"] for found in recent),
+            "heldout": {"before": round(heldout[0], 4), "after": round(heldout[-1], 4)} if heldout else None,
+            "informedness": {
+                "value": round(calibration.informedness, 4),
+                "lower": round(calibration.lower, 4),
+                "audits": self._audits(peer_id).count,
+            }
+            if calibration.audits
+            else None,
+            "critiques": home.critiques if home else self._audits(peer_id).items,
+            "share_audited": round(seen.held / seen.announced, 4) if seen else None,
+            "streak": self._streak(seen),
+            "tokens_per_kwh": None,
+            "spark": [round(found.report["points"], 3) for found in home.rounds[-SPARK:]] if home else [],
+        }
+
+    def _streak(self, seen: Seen | None) -> int:
+        if seen is None:
+            return 0
+        newest = max((history.rounds[-1].number for history in self.histories if history.rounds), default=0)
+        return seen.streak if seen.last >= newest else 0
+
+    def _round_row(self, number: int) -> Json:
+        played = [(h, h.rounds[h.position[number]]) for h in self.histories if number in h.position]
+        reports = [found.report for _, found in played]
+        return {
+            "number": number,
+            "ordinal": max(found.ordinal for _, found in played),
+            "started": min(found.started for _, found in played),
+            "finished": max(found.finished for _, found in played),
+            "peers": max(report["partners"] + 1 for report in reports),
+            "reward": mean(report["reward"] for report in reports),
+            "groups_trained": sum(report["groups_trained"] for report in reports),
+            "refused": sum(sum(report["refused"].values()) for report in reports),
+        }
+
+    def _records(self, peer_id: str) -> list[Json]:
+        history = max(
+            (history for history in self.histories if peer_id in history.seen),
+            key=lambda history: history.seen[peer_id].announced,
+            default=None,
+        )
+        return records_of(history, peer_id) if history else []
+
+    # Judges.
+
+    def _judges(self) -> set[str]:
+        return {judge for history in self.histories for judge in history.audits}
+
+    def _audits(self, judge: str) -> Audits:
+        """Of several journals' audits of one judge, which overlap, the fullest."""
+        found = [history.audits[judge] for history in self.histories if judge in history.audits]
+        return max(found, key=lambda audits: audits.count, default=Audits())
+
+    def _calibration(self, judge: str) -> Calibration:
+        audits = self._audits(judge)
+        kept = self._calibrations.get(judge)
+        if kept is None or kept[0] != audits.count:
+            kept = self._calibrations[judge] = (audits.count, calibrate(list(audits.newest)))
+        return kept[1]
+
+    def _calibration_page(self, judge: str) -> Json:
+        calibration = self._calibration(judge)
+        bins: list[list[bool]] = [[] for _ in range(BINS)]
+        for raw, truth in self._audits(judge).newest:
+            bins[min(BINS - 1, int(calibration.probability(raw) * BINS))].append(truth)
+        return {
+            "bins": [
+                [round((place + 0.5) / BINS, 3), round(sum(found) / len(found), 4), len(found)]
+                for place, found in enumerate(bins)
+                if found
+            ],
+            "slope": round(calibration.slope, 4),
+            "intercept": round(calibration.intercept, 4),
+            "audits": calibration.audits,
+        }
+
+    # The swarm as a whole.
+
+    def _current_round(self) -> Json | None:
+        begun = [history.latest["round"] for history in self.histories if "round" in history.latest]
+        done = [history.rounds[-1] for history in self.histories if history.rounds]
+        news = max(begun, key=lambda event: (event["round"], event["at"]), default=None)
+        last = max(done, key=lambda found: found.number, default=None)
+        if news is not None and (last is None or news["round"] >= last.number):
+            finished = last.finished if last is not None and last.number == news["round"] else None
+            return {
+                "number": news["round"],
+                "ordinal": news["ordinal"],
+                "started": news["at"],
+                "finished": finished,
+                "ends": news["ends"],
+            }
+        if last is None:
+            return None
+        return {
+            "number": last.number, "ordinal": last.ordinal, "started": last.started, "finished": last.finished,
+            "ends": last.finished,
+        }  # fmt: skip
+
+    def _stage(self, now: float) -> Json:
+        """The latest known stage of any home that runs, whether that peer waits for others, and until when at most."""
+        news = [
+            (event["at"], kind, event)
+            for history in self.histories
+            if history.is_live(now)
+            for kind in ("stage", "waiting", "measuring", "gathering")
+            if (event := history.latest.get(kind))
+        ]
+        if not news:
+            return {"stage": None, "waiting": False, "stage_ends": None}
+        _, kind, event = max(news, key=lambda entry: entry[0])
+        return {"stage": event.get("stage", kind), "waiting": kind == "waiting", "stage_ends": event.get("until")}
+
+    def _swarm_heldout(self) -> Json | None:
+        measured: dict[int, list[float]] = {}
+        questions = 0
+        for history in self.histories:
+            for ordinal, _, correct, count in history.heldout:
+                if count:
+                    measured.setdefault(ordinal, []).append(correct / count)
+                    questions = count
+        if not measured:
+            return None
+        curve = [[ordinal, round(math.fsum(shares) / len(shares), 4)] for ordinal, shares in sorted(measured.items())]
+        return {"now": curve[-1][1], "start": curve[0][1], "n": questions, "curve": thinned(curve)}
+
+    def _epoch(self, now: float) -> Json | None:
+        standing = self.chain.standing
+        if standing.genesis is None or not standing.epoch_s:
+            return None
+        number = max(0, int((now - standing.genesis) // standing.epoch_s))
+        settled = [posted.settlement.epoch for posted in standing.settlements if not posted.settlement.frozen]
+        return {
+            "number": number,
+            "ends": standing.genesis + (number + 1) * standing.epoch_s,
+            "last_settled": settled[0] if settled else None,
+        }
+
+    def _settled(self) -> dict[str, float]:
+        """Cumulative settled points by peer, from the newest settlement whose statement a journal has."""
+        standing = self.chain.standing
+        hashes = [p.settlement.outcome.data_hash.hex() for p in standing.settlements if not p.settlement.frozen]
+        return self._settled_points.of(hashes, self.histories)
+
+    def _stale(self) -> list[Json]:
+        stale = [
+            {"part": f"journal of {history.home.name}", "since": history.error_since, "why": history.error}
+            for history in self.histories
+            if history.error
+        ]
+        if not self.histories:
+            stale.append(
+                {
+                    "part": "journal",
+                    "since": None,
+                    "why": f"there is no journal in {self.folder.name} or right below it",
+                }
+            )
+        if self.chain.standing.error:
+            stale.append({"part": "chain", "since": self.chain.standing.heard, "why": self.chain.standing.error})
+        return stale
+
+    def _changed_at(self) -> float | None:
+        return max((history.changed_at for history in self.histories), default=None)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return round(math.fsum(known) / len(known), 4) if known else None
+
+
+def thinned(curve: Sequence[Any], limit: int = MAX_CURVE) -> list[Any]:
+    """At most `limit` entries of a curve, evenly spread, the first and the last among them."""
+    if len(curve) <= limit:
+        return list(curve)
+    return [curve[round(place * (len(curve) - 1) / (limit - 1))] for place in range(limit)]
+
+
+def _curves(history: History) -> Json:
+    """Every series of one home; rounds are averaged in equal runs where there are too many."""
+    run = -(-len(history.rounds) // MAX_CURVE)
+    runs = [history.rounds[start : start + run] for start in range(0, len(history.rounds), run)]
+
+    def series(value: Callable[[Json], float | None]) -> list[float | None]:
+        return [mean(value(found.report) for found in rounds) for rounds in runs]
+
+    def each(part: str, names: Iterable[str], default: float | None = None) -> dict[str, list[float | None]]:
+        return {name: series(partial(_part, part, name, default)) for name in names}
+
+    def names(part: str) -> list[str]:
+        return sorted({name for found in history.rounds for name in found.report[part]})
+
+    return {
+        "ordinals": [rounds[-1].ordinal for rounds in runs],
+        "times": [rounds[-1].finished for rounds in runs],
+        **each("rewards", STAGES),
+        "heldout": thinned([[o, round(correct / count, 4)] for o, _, correct, count in history.heldout if count]),
+        "trained": series(lambda report: report["groups_trained"]),
+        "fetched": series(lambda report: report["groups_fetched"]),
+        "dropped": each("dropped", names("dropped"), 0),
+        "seconds": each("seconds", names("seconds")),
+        "tokens_per_s": series(_tokens_per_s),
+        "drift": series(lambda report: report["update"].get("mean_ratio_drift")),
+    }
+
+
+def _part(part: str, name: str, default: float | None, report: Json) -> float | None:
+    return report[part].get(name, default)
+
+
+def _means(peers: Sequence[Json]) -> Json:
+    """The mean of the peers' series at each ordinal that any of them has."""
+    at: dict[str, dict[int, list[float]]] = {}
+    for peer in peers:
+        for name in (*STAGES, "trained", "fetched", "tokens_per_s", "drift"):
+            for ordinal, value in zip(peer["ordinals"], peer[name], strict=True):
+                at.setdefault(name, {}).setdefault(ordinal, []).extend([] if value is None else [value])
+        for ordinal, share in peer["heldout"]:
+            at.setdefault("heldout", {}).setdefault(ordinal, []).append(share)
+    heldout = at.pop("heldout", {})
+    ordinals = thinned(sorted({ordinal for values in at.values() for ordinal in values}))
+    return {
+        "ordinals": ordinals,
+        **{name: [mean(values.get(ordinal, ())) for ordinal in ordinals] for name, values in at.items()},
+        "heldout": thinned([[ordinal, mean(shares)] for ordinal, shares in sorted(heldout.items())]),
+    }
+
+
+def _played(found: Round) -> Json:
+    report = found.report
+    return {
+        "ordinal": found.ordinal,
+        "number": found.number,
+        "reward": report["reward"],
+        "rewards": report["rewards"],
+        "points": report["points"],
+        "updated": report["updated"],
+        "why_nothing": report["why_nothing"],
+        "seconds": report["seconds"],
+    }
+
+
+def _tokens_per_s(report: Json) -> float | None:
+    """Generated tokens over the seconds of the three stages."""
+    seconds = math.fsum(report["seconds"].get(stage, 0.0) for stage in STAGES)
+    return round(report["generated_tokens"] / seconds, 1) if seconds > 0 else None
+
+
+def _announced(seen: Seen) -> int:
+    return seen.announced
+
+
+def _address(peer_id: str) -> str | None:
+    try:
+        return address_of(peer_id)
+    except ValueError:
+        return None

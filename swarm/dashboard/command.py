@@ -1,0 +1,138 @@
+"""swarm dashboard: serve the page over what a home, or a folder with several, holds."""
+
+import argparse
+import asyncio
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from swarm.dashboard.board import Board
+from swarm.dashboard.history import find_homes
+from swarm.dashboard.server import is_loopback, make_app
+from swarm.errors import SwarmError
+from swarm.events import Emitter, PlainSink
+
+PORT = 8420
+STOP_S = 2.0
+"""Open requests have this long at the end."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="swarm dashboard", description="Show a swarm in the browser, read-only.")
+    p.add_argument("--home", type=Path, metavar="DIR", required=True, help="a peer's folder, or one with several")
+    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    p.add_argument("--port", type=_port, default=PORT, help=f"(default: {PORT}; 0: any that is free)")
+    p.add_argument("--public", action="store_true", help="with another --host: ask visitors for no token")
+    p.add_argument("--plain", action="store_true", help="one JSON object per event instead of sentences")
+    return p
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until Ctrl-C; the exit status is 2 for an error that a person can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        folder = folder_of(options.home)
+        server = Server(folder, options.host, options.port, public=options.public)
+        asyncio.run(_serve(server, plain=options.plain))
+    except SwarmError as error:
+        print(f"swarm: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def folder_of(home: Path) -> Path:
+    """The folder, if there is a journal in it or right below it.
+
+    Raises:
+        SwarmError: there is none, or it cannot be read.
+    """
+    folder = home.expanduser().resolve()
+    try:
+        if find_homes(folder):
+            return folder
+    except OSError as error:
+        raise SwarmError(f"{folder} cannot be read: {error.strerror}; name a peer's folder with --home") from error
+    raise SwarmError(f"there is no journal in {folder} or right below it; name a peer's folder with --home")
+
+
+class Server:
+    """The dashboard of a folder, at an address."""
+
+    def __init__(self, folder: Path, host: str, port: int, *, public: bool = False) -> None:
+        self._board = Board(folder)
+        self._host = host
+        self._port = port
+        self._token = None if public or is_loopback(host) else secrets.token_urlsafe(24)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> str:
+        """Listen, and return the link for a person, with the token where one is asked for.
+
+        Raises:
+            SwarmError: the address cannot be used.
+        """
+        app = make_app(self._board, host=self._host, token=self._token)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
+        await self._runner.setup()
+        try:
+            site = web.TCPSite(self._runner, self._host, self._port)
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise SwarmError(
+                f"the dashboard cannot listen on {self._host}:{self._port} ({error.strerror or error}); "
+                "name another port with --port, or 0 for any that is free"
+            ) from error
+        threading.Thread(target=self._board.start, name="dashboard", daemon=True).start()
+        port = self._runner.addresses[0][1]
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{port}/" + (f"?token={self._token}" if self._token else "")
+
+    async def stop(self) -> None:
+        self._board.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+class Beside:
+    """The same server in a thread of a running peer, which it never holds up."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._server = Server(folder, "127.0.0.1", port)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="dashboard-server", daemon=True)
+
+    def start(self) -> str:
+        """Raises SwarmError where the port cannot be used."""
+        self._thread.start()
+        return asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(timeout=10)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+async def _serve(server: Server, *, plain: bool) -> None:
+    link = await server.start()
+    if plain:
+        Emitter(PlainSink(), "dashboard")("dashboard", url=link)
+    else:
+        print(f"the dashboard is at {link}\nCtrl-C ends it", flush=True)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    await server.stop()
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return value

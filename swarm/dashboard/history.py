@@ -1,0 +1,257 @@
+"""One peer's journal as a watcher sees it: opened read-only, read once, then followed row by row.
+
+A journal that is damaged, gone or of a later version is told in one sentence; what was read before stays.
+"""
+
+import json
+import sqlite3
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from swarm.journal.journal import SCHEMA_VERSION
+from swarm.journal.latest import PREFIX
+from swarm.judging.calibration import WINDOW
+from swarm.recipe.load import parse_recipe
+from swarm.recipe.schema import Recipe
+from swarm.round.home import JOURNAL_NAME
+
+BUSY_S = 2.0
+"""How long a read waits for a writer."""
+
+
+@dataclass(slots=True)
+class Round:
+    """A complete round of one peer; `report` is a `RoundReport` as JSON."""
+
+    number: int
+    ordinal: int
+    started: float
+    finished: float
+    report: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one peer announced, as a journal has it."""
+
+    announced: int = 0
+    held: int = 0
+    """Records that are here, fetched and checked."""
+    streak: int = 0
+    """Rounds in a row with answers, up to the round `last`."""
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(slots=True)
+class Audits:
+    """A judge's newest audits as (raw score, truth), and how many there were in all."""
+
+    newest: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    count: int = 0
+    items: int = 0
+    """Answers put up for critique that it judged."""
+
+
+class History:
+    """The journal of one home. `refresh` is called by one thread; what it fills is only read by others."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.file = home / JOURNAL_NAME
+        self.error: str | None = None
+        self.error_since: float | None = None
+        self.changed_at = 0.0
+        self.version = 0
+        """Grows with every change that was read."""
+        self._database: sqlite3.Connection | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self.meta: dict[str, str] = {}
+        self.latest: dict[str, dict[str, Any]] = {}
+        """The latest event of each kind."""
+        self.rounds: list[Round] = []
+        self.position: dict[int, int] = {}
+        """Of each round's number in `rounds`."""
+        self.heldout: list[tuple[int, float, int, int]] = []
+        """Measurements as (rounds done, unix seconds, correct, questions)."""
+        self.audits: dict[str, Audits] = {}
+        self.seen: dict[str, Seen] = {}
+        self.refused: Counter[str] = Counter()
+        self.points = 0.0
+        self.critiques = 0
+        self._last_audit = self._last_record = -1
+        self._recipe: tuple[str, Recipe | None] = ("", None)
+
+    @property
+    def peer_id(self) -> str | None:
+        return self.latest.get("identity", {}).get("peer_id")
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The swarm's recipe, once the peer has it."""
+        text = self.meta.get("recipe", "")
+        if text and self._recipe[0] != text:
+            self._recipe = (text, parse_recipe(text.encode()))
+        return self._recipe[1]
+
+    @property
+    def swarm(self) -> str | None:
+        chain_id, contract = self.meta.get("chain_id"), self.meta.get("contract")
+        return f"{chain_id}:{contract}" if chain_id and contract else None
+
+    def is_live(self, now: float) -> bool:
+        """Whether its peer seems to run: the journal changed within the last two rounds, and no end was noted since."""
+        ended = max((self.latest[kind]["at"] for kind in ("finished", "stopped") if kind in self.latest), default=0.0)
+        begun = self.latest.get("identity", {}).get("at", 0.0)
+        recipe = self.recipe
+        return now - self.changed_at < 2 * (recipe.timing.round_s if recipe else 60) and ended <= begun
+
+    def refresh(self) -> bool:
+        """Read what is new. Whether anything changed, an error included."""
+        before = self.error
+        try:
+            changed = self._follow()
+            self.error = self.error_since = None
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+            self._disconnect()
+            changed = False
+            self.error = _sentence(self.file, error)
+            self.error_since = self.error_since or time.time()
+        if changed or self.error != before:
+            self.version += 1
+            return True
+        return False
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of one's own, for a single question."""
+        with closing(_connect(self.file)) as database:
+            yield database
+
+    def close(self) -> None:
+        self._disconnect()
+
+    def _follow(self) -> bool:
+        stat = self.file.stat()
+        if self._database is None or self._stamp is None or self._stamp[0] != stat.st_ino:
+            self._disconnect()
+            self._clear()
+            self._database = _connect(self.file)
+            self._stamp = None
+        version = self._database.execute("PRAGMA data_version").fetchone()[0]
+        if self._stamp == (stat.st_ino, version):
+            return False
+        self._read(self._database)
+        self.changed_at = _changed_at(self.file) if self._stamp is None else time.time()
+        self._stamp = (stat.st_ino, version)
+        return True
+
+    def _read(self, database: sqlite3.Connection) -> None:
+        self.meta = dict(database.execute("SELECT key, value FROM meta"))
+        self.latest = {
+            key.removeprefix(PREFIX): json.loads(value) for key, value in self.meta.items() if key.startswith(PREFIX)
+        }
+        self.heldout = database.execute("SELECT ordinal, at, correct, count FROM heldout ORDER BY ordinal").fetchall()
+        last = self.rounds[-1].ordinal if self.rounds else 0
+        for number, ordinal, started, finished, report in database.execute(
+            "SELECT number, ordinal, started, finished, report FROM rounds WHERE ordinal > ? ORDER BY ordinal", (last,)
+        ):
+            self._add(Round(number, ordinal, started, finished, json.loads(report)))
+        self._read_records(database)
+        self._read_audits(database)
+
+    def _add(self, found: Round) -> None:
+        self.position[found.number] = len(self.rounds)
+        self.rounds.append(found)
+        self.refused.update(found.report["refused"])
+        self.points += found.report["points"]
+        self.critiques += found.report["critiques"]
+
+    def _read_records(self, database: sqlite3.Connection) -> None:
+        for number, stage, peer, held in database.execute(
+            "SELECT round, stage, peer_id, length(body) > 0 FROM records WHERE round > ? ORDER BY round",
+            (self._last_record,),
+        ):
+            seen = self.seen.setdefault(peer, Seen(first=number))
+            seen.announced += 1
+            seen.held += held
+            if stage == "answer":
+                here, before = self.position.get(number), self.position.get(seen.last)
+                follows = here is not None and before == here - 1 and seen.streak > 0
+                seen.streak = seen.streak + 1 if follows else 1
+                seen.last = number
+            self._last_record = number
+
+    def _read_audits(self, database: sqlite3.Connection) -> None:
+        item = None
+        for number, judge, author, task, raw, truth in database.execute(
+            "SELECT round, judge, author, task, raw, truth FROM audits WHERE round > ? "
+            "ORDER BY round, judge, author, task, sample",
+            (self._last_audit,),
+        ):
+            audits = self.audits.setdefault(judge, Audits())
+            audits.newest.append((raw, bool(truth)))
+            audits.count += 1
+            if (number, judge, author, task) != item:
+                item = (number, judge, author, task)
+                audits.items += 1
+            self._last_audit = number
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+
+
+def find_homes(folder: Path) -> list[Path]:
+    """The homes in a folder: itself, or those right below it, as a local swarm has them."""
+    if (folder / JOURNAL_NAME).is_file():
+        return [folder]
+    found = [entry for entry in folder.iterdir() if (entry / JOURNAL_NAME).is_file()] if folder.is_dir() else []
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+class JournalTooNew(ValueError):
+    """Written by a later version of this program."""
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(
+        f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False
+    )
+    try:
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise JournalTooNew(f"it is of version {version}, this program knows {SCHEMA_VERSION}: update it")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _changed_at(file: Path) -> float:
+    """When the journal was last written, by the files' own times."""
+    wal = file.with_name(file.name + "-wal")
+    return max(path.stat().st_mtime for path in (file, wal) if path.exists())
+
+
+def _sentence(file: Path, error: Exception) -> str:
+    match error:
+        case JournalTooNew():
+            why = str(error)
+        case FileNotFoundError():
+            why = "it is gone"
+        case sqlite3.Error() | OSError():
+            why = str(error)
+        case _:
+            why = f"it holds what no journal holds ({type(error).__name__})"
+    return f"the journal {file.parent.name}/{file.name} cannot be read: {why}"
