@@ -3,34 +3,41 @@
 Everything here is a bounded, plain JSON value; how many rounds a journal holds does not matter to its size.
 """
 
+import logging
 import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from swarm import __version__
-from swarm.dashboard.details import RoundPage, equivocations, records_of
+from swarm.dashboard.books import RoundBook
+from swarm.dashboard.curves import MAX_CURVE, curves_of, mean, means_of, thinned, tokens_per_s_of
+from swarm.dashboard.details import RoundPage
 from swarm.dashboard.history import Audits, History, Round, Seen, find_homes
 from swarm.dashboard.onchain import ChainWatch, place_of
+from swarm.dashboard.records import equivocations, records_of
+from swarm.dashboard.recount import Earned, Recount
 from swarm.dashboard.settled import SettledPoints
 from swarm.identity.key import address_of
 from swarm.identity.names import name_of
 from swarm.judging.calibration import Calibration, calibrate
+from swarm.round.clock import Clock
+from swarm.settlement.epochs import Epochs
+
+logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
 SPARK = 30
 RECENT = 10
-MAX_CURVE = 500
-"""Points of a curve; more rounds than these are averaged in equal runs."""
 MAX_ROWS = 200
 MAX_HOMES = 64
+MAX_CACHED = 64
 BINS = 10
-STAGES = ("answer", "critique", "revise")
+PARTS = ("status", "leaderboard", "rounds", "learning", "trust")
 RESCAN_S = 5.0
 POLL_S = 1.0
 
@@ -46,9 +53,10 @@ class Board:
         """Grows with every change."""
         self.listeners: set[Callable[[list[str]], None]] = set()
         """Called, from the following threads, with the parts that changed."""
-        self.chain = ChainWatch(self._place, lambda: self._tell(["trust", "status"]))
+        self.chain = ChainWatch(self._place, lambda: self._tell(["leaderboard", "status", "trust"]))
         self._calibrations: dict[str, tuple[int, Calibration]] = {}
         self._settled_points = SettledPoints()
+        self._recount = Recount()
         self._cache: dict[Any, tuple[Any, Any]] = {}
         self._stop = threading.Event()
         self._scanned = 0.0
@@ -66,20 +74,26 @@ class Board:
             for history in self.histories:
                 history.close()
 
-    def refresh(self) -> bool:
-        """Read what is new in the journals. Whether anything is."""
+    def refresh(self) -> None:
+        """Read what is new in the journals, and tell the listeners which parts changed."""
         self._scan()
-        changed = False
+        parts: set[str] = set()
         for history in self.histories:
+            before = history.extent
             with self.lock:
-                changed |= history.refresh()
-        if changed:
-            self._tell(["status", "leaderboard", "rounds", "learning", "trust"])
-        return changed
+                if history.refresh():
+                    parts |= set(PARTS) if history.extent != before else {"status"}
+        if self._recount.step(self._fullest()):
+            parts |= {"leaderboard"}
+        if parts:
+            self._tell(sorted(parts))
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_S):
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:
+                logger.exception("the journals could not be followed, which is tried again")
 
     def _scan(self) -> None:
         now = time.monotonic()
@@ -99,14 +113,15 @@ class Board:
     def _place(self) -> Any:
         return next((place for history in self.histories if (place := place_of(history.meta))), None)
 
-    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The value of `make`, made once for a version of the board."""
+    def _cached(self, key: Any, make: Callable[[], Any], *, rounds_only: bool = False) -> Any:
+        """The value of `make`, made once for a version of the board, or of its rounds."""
         with self.lock:
+            stamp = tuple(history.extent for history in self.histories) if rounds_only else self.version
             found = self._cache.get(key)
-            if found is None or found[0] != self.version:
-                if len(self._cache) > 256:
+            if found is None or found[0] != stamp:
+                if len(self._cache) >= MAX_CACHED:
                     self._cache.clear()
-                found = self._cache[key] = (self.version, make())
+                found = self._cache[key] = (stamp, make())
             return found[1]
 
     # The pages.
@@ -114,10 +129,10 @@ class Board:
     def status(self) -> Json:
         """What goes on now."""
         now = time.time()
-        return {**self.cached("status", self._status), "now": now, "live": any(h.is_live(now) for h in self.histories)}
+        with self.lock:
+            return self._status(now)
 
-    def _status(self) -> Json:
-        now = time.time()
+    def _status(self, now: float) -> Json:
         first = next((h for h in self.histories if h.swarm), None)
         recipe = next((h.recipe for h in self.histories if h.recipe), None)
         place, standing = self._place(), self.chain.standing
@@ -146,15 +161,17 @@ class Board:
             **self._stage(now),
             "peers_present": present,
             "tokens_per_s": round(sum(speeds), 1) if speeds else None,
-            "heldout": self._swarm_heldout(),
+            "heldout": self._cached("heldout", self._swarm_heldout, rounds_only=True),
             "epoch": self._epoch(now),
             "stale": self._stale(),
+            "now": now,
+            "live": any(history.is_live(now) for history in self.histories),
             "version": __version__,
         }
 
     def leaderboard(self) -> Json:
         """All peers, those with the most points first."""
-        return self.cached("leaderboard", self._leaderboard)
+        return self._cached("leaderboard", self._leaderboard)
 
     def _leaderboard(self) -> Json:
         rows = [self._row(peer_id) for peer_id in self._everybody()]
@@ -166,7 +183,7 @@ class Board:
 
     def peer(self, peer_id: str) -> Json | None:
         """One peer's page; None for somebody whom no journal names."""
-        return self.cached(("peer", peer_id), lambda: self._peer(peer_id))
+        return self._cached(("peer", peer_id), lambda: self._peer(peer_id))
 
     def _peer(self, peer_id: str) -> Json | None:
         row = next((row for row in self.leaderboard()["rows"] if row["peer_id"] == peer_id), None)
@@ -199,7 +216,7 @@ class Board:
 
     def round(self, number: int) -> Json | None:
         """A round in full, as the home that kept most of it has it; None where no home has played it."""
-        return self.cached(("round", number), lambda: self._round(number))
+        return self._cached(("round", number), lambda: self._round(number), rounds_only=True)
 
     def _round(self, number: int) -> Json | None:
         played = [history for history in self.histories if number in history.position and history.recipe]
@@ -207,27 +224,27 @@ class Board:
             return None
         history = max(played, key=lambda it: it.rounds[it.position[number]].report["rollouts_fetched"])
         assert history.recipe is not None
-        page = RoundPage(history, history.rounds[history.position[number]], history.recipe)
-        return page.page({peer_id: self._name(peer_id) for peer_id in page.authors()})
+        book = RoundBook(history, history.rounds[history.position[number]], history.recipe)
+        return RoundPage(book, {peer_id: self._name(peer_id) for peer_id in book.names()}).page()
 
     def learning(self) -> Json:
         """Curves over the rounds of every home, and of the swarm as their mean."""
-        return self.cached("learning", self._learning)
+        return self._cached("learning", self._learning, rounds_only=True)
 
     def _learning(self) -> Json:
         peers = {
             history.peer_id or history.home.name: {
                 "name": self._name(history.peer_id) if history.peer_id else history.home.name,
-                **_curves(history),
+                **curves_of(history),
             }
             for history in self.histories
             if history.rounds
         }
-        return {"peers": peers, "swarm": _means(list(peers.values()))}
+        return {"peers": peers, "swarm": means_of(list(peers.values()))}
 
     def trust(self) -> Json:
         """Whether everybody does what they say, as far as the journals and the chain show."""
-        return self.cached("trust", self._trust)
+        return self._cached("trust", self._trust)
 
     def _trust(self) -> Json:
         passed = failed = 0
@@ -285,7 +302,7 @@ class Board:
                 "name": home.latest["identity"]["peer"],
                 "model": model.get("model"),
                 "device": model.get("device"),
-                "tokens_per_s": _tokens_per_s(home.rounds[-1].report) if home.rounds else None,
+                "tokens_per_s": tokens_per_s_of(home.rounds[-1].report) if home.rounds else None,
             }
         heard = [
             (history.latest["peers"]["at"], history.latest["peers"]["peers"][peer_id])
@@ -314,22 +331,21 @@ class Board:
     # Rows.
 
     def _row(self, peer_id: str) -> Json:
-        home, about = self._home(peer_id), self._about(peer_id)
+        home, about, calibration = self._home(peer_id), self._about(peer_id), self._calibration(peer_id)
         seen = max((h.seen[peer_id] for h in self.histories if peer_id in h.seen), key=_announced, default=None)
-        settled = self._settled().get(peer_id)
-        recent = home.rounds[-RECENT:] if home else []
         heldout = [correct / count for _, _, correct, count in home.heldout if count] if home else []
-        calibration = self._calibration(peer_id)
-        points = round(home.points, 6) if home else settled
+        earned = _own(home) if home else self._recounted(peer_id)
+        settled, pending = self._settled().get(peer_id), self._pending(peer_id)
+        known = [part for part in (settled, pending) if part is not None]
         return {
             "peer_id": peer_id,
             "name": about["name"],
-            "model": about["model"],
+            "model": about["model"] or next((it.model for it in reversed(earned) if it and it.model), None),
             "device": about["device"],
-            "points": points,
+            "points": round(math.fsum(known), 6) if known else None,
             "settled": settled,
-            "pending": max(0.0, round(points - (settled or 0.0), 6)) if home and points is not None else None,
-            "reward": mean(found.report["reward"] for found in recent),
+            "pending": pending,
+            "reward": mean(it.reward if it else None for it in earned[-RECENT:]),
             "heldout": {"before": round(heldout[0], 4), "after": round(heldout[-1], 4)} if heldout else None,
             "informedness": {
                 "value": round(calibration.informedness, 4),
@@ -338,12 +354,42 @@ class Board:
             }
             if calibration.audits
             else None,
-            "critiques": home.critiques if home else self._audits(peer_id).items,
+            "critiques": home.criticised if home else self._audits(peer_id).items,
             "share_audited": round(seen.held / seen.announced, 4) if seen else None,
             "streak": self._streak(seen),
             "tokens_per_kwh": None,
-            "spark": [round(found.report["points"], 3) for found in home.rounds[-SPARK:]] if home else [],
+            "spark": [round(it.points, 3) if it else 0.0 for it in earned],
         }
+
+    def _recounted(self, peer_id: str) -> list[Earned | None]:
+        """What a peer without a journal here earned in the newest rounds; empty where nothing of it is counted."""
+        history = self._fullest()
+        earned = self._recount.of(peer_id, [found.number for found in history.rounds[-SPARK:]]) if history else []
+        return earned if any(earned) else []
+
+    def _pending(self, peer_id: str) -> float | None:
+        """Points since the newest settlement; None where not all of those rounds are counted."""
+        since, home = self._unsettled_from(), self._home(peer_id)
+        if home is not None:
+            return round(math.fsum(it.report["points"] for it in home.rounds if it.number >= since), 6)
+        history = self._fullest()
+        numbers = [found.number for found in history.rounds if found.number >= since] if history else []
+        if not self._recount.counted(numbers):
+            return None
+        return round(math.fsum(it.points for it in self._recount.of(peer_id, numbers) if it), 6)
+
+    def _unsettled_from(self) -> int:
+        """The first round that no settlement holds."""
+        standing = self.chain.standing
+        recipe = next((history.recipe for history in self.histories if history.recipe), None)
+        settled = next((posted.settlement for posted in standing.settlements if not posted.settlement.frozen), None)
+        if settled is None or recipe is None or standing.genesis is None or standing.epoch_s is None:
+            return 0
+        return Epochs(Clock(standing.genesis, recipe.timing), standing.epoch_s).rounds(0, settled.epoch).stop
+
+    def _fullest(self) -> History | None:
+        """The journal with the most rounds."""
+        return max(self.histories, key=lambda history: len(history.rounds), default=None)
 
     def _streak(self, seen: Seen | None) -> int:
         if seen is None:
@@ -489,74 +535,16 @@ class Board:
                 }
             )
         if self.chain.standing.error:
-            stale.append({"part": "chain", "since": self.chain.standing.heard, "why": self.chain.standing.error})
+            stale.append({"part": "chain", "since": self.chain.standing.away_since, "why": self.chain.standing.error})
         return stale
 
     def _changed_at(self) -> float | None:
         return max((history.changed_at for history in self.histories), default=None)
 
 
-def mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known."""
-    known = [value for value in values if value is not None]
-    return round(math.fsum(known) / len(known), 4) if known else None
-
-
-def thinned(curve: Sequence[Any], limit: int = MAX_CURVE) -> list[Any]:
-    """At most `limit` entries of a curve, evenly spread, the first and the last among them."""
-    if len(curve) <= limit:
-        return list(curve)
-    return [curve[round(place * (len(curve) - 1) / (limit - 1))] for place in range(limit)]
-
-
-def _curves(history: History) -> Json:
-    """Every series of one home; rounds are averaged in equal runs where there are too many."""
-    run = -(-len(history.rounds) // MAX_CURVE)
-    runs = [history.rounds[start : start + run] for start in range(0, len(history.rounds), run)]
-
-    def series(value: Callable[[Json], float | None]) -> list[float | None]:
-        return [mean(value(found.report) for found in rounds) for rounds in runs]
-
-    def each(part: str, names: Iterable[str], default: float | None = None) -> dict[str, list[float | None]]:
-        return {name: series(partial(_part, part, name, default)) for name in names}
-
-    def names(part: str) -> list[str]:
-        return sorted({name for found in history.rounds for name in found.report[part]})
-
-    return {
-        "ordinals": [rounds[-1].ordinal for rounds in runs],
-        "times": [rounds[-1].finished for rounds in runs],
-        **each("rewards", STAGES),
-        "heldout": thinned([[o, round(correct / count, 4)] for o, _, correct, count in history.heldout if count]),
-        "trained": series(lambda report: report["groups_trained"]),
-        "fetched": series(lambda report: report["groups_fetched"]),
-        "dropped": each("dropped", names("dropped"), 0),
-        "seconds": each("seconds", names("seconds")),
-        "tokens_per_s": series(_tokens_per_s),
-        "drift": series(lambda report: report["update"].get("mean_ratio_drift")),
-    }
-
-
-def _part(part: str, name: str, default: float | None, report: Json) -> float | None:
-    return report[part].get(name, default)
-
-
-def _means(peers: Sequence[Json]) -> Json:
-    """The mean of the peers' series at each ordinal that any of them has."""
-    at: dict[str, dict[int, list[float]]] = {}
-    for peer in peers:
-        for name in (*STAGES, "trained", "fetched", "tokens_per_s", "drift"):
-            for ordinal, value in zip(peer["ordinals"], peer[name], strict=True):
-                at.setdefault(name, {}).setdefault(ordinal, []).extend([] if value is None else [value])
-        for ordinal, share in peer["heldout"]:
-            at.setdefault("heldout", {}).setdefault(ordinal, []).append(share)
-    heldout = at.pop("heldout", {})
-    ordinals = thinned(sorted({ordinal for values in at.values() for ordinal in values}))
-    return {
-        "ordinals": ordinals,
-        **{name: [mean(values.get(ordinal, ())) for ordinal in ordinals] for name, values in at.items()},
-        "heldout": thinned([[ordinal, mean(shares)] for ordinal, shares in sorted(heldout.items())]),
-    }
+def _own(home: History) -> list[Earned | None]:
+    """What a peer's own journal says of its newest rounds."""
+    return [Earned(it.report["points"], it.report["reward"], "") for it in home.rounds[-SPARK:]]
 
 
 def _played(found: Round) -> Json:
@@ -571,12 +559,6 @@ def _played(found: Round) -> Json:
         "why_nothing": report["why_nothing"],
         "seconds": report["seconds"],
     }
-
-
-def _tokens_per_s(report: Json) -> float | None:
-    """Generated tokens over the seconds of the three stages."""
-    seconds = math.fsum(report["seconds"].get(stage, 0.0) for stage in STAGES)
-    return round(report["generated_tokens"] / seconds, 1) if seconds > 0 else None
 
 
 def _announced(seen: Seen) -> int:

@@ -6,18 +6,20 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
 
 from swarm.dashboard.board import Board
 from swarm.dashboard.history import find_homes
+from swarm.dashboard.port import DASHBOARD, port_number
 from swarm.dashboard.server import is_loopback, make_app
 from swarm.errors import SwarmError
 from swarm.events import Emitter, PlainSink
 
-PORT = 8420
+START_S = 10.0
 STOP_S = 2.0
 """Open requests have this long at the end."""
 
@@ -26,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="swarm dashboard", description="Show a swarm in the browser, read-only.")
     p.add_argument("--home", type=Path, metavar="DIR", required=True, help="a peer's folder, or one with several")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
-    p.add_argument("--port", type=_port, default=PORT, help=f"(default: {PORT}; 0: any that is free)")
+    p.add_argument("--port", type=port_number, default=DASHBOARD, help=f"(default: {DASHBOARD}; 0: any that is free)")
     p.add_argument("--public", action="store_true", help="with another --host: ask visitors for no token")
     p.add_argument("--plain", action="store_true", help="one JSON object per event instead of sentences")
     return p
@@ -67,7 +69,7 @@ class Server:
         self._board = Board(folder)
         self._host = host
         self._port = port
-        self._token = None if public or is_loopback(host) else secrets.token_urlsafe(24)
+        self.token = None if public or is_loopback(host) else secrets.token_urlsafe(24)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -76,7 +78,7 @@ class Server:
         Raises:
             SwarmError: the address cannot be used.
         """
-        app = make_app(self._board, host=self._host, token=self._token)
+        app = make_app(self._board, host=self._host, token=self.token)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await self._runner.setup()
         try:
@@ -91,7 +93,7 @@ class Server:
         threading.Thread(target=self._board.start, name="dashboard", daemon=True).start()
         port = self._runner.addresses[0][1]
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{port}/" + (f"?token={self._token}" if self._token else "")
+        return f"http://{host}:{port}/" + (f"?token={self.token}" if self.token else "")
 
     async def stop(self) -> None:
         self._board.stop()
@@ -99,23 +101,27 @@ class Server:
             await self._runner.cleanup()
 
 
-class Beside:
-    """The same server in a thread of a running peer, which it never holds up."""
+@contextmanager
+def beside(folder: Path, port: int | None, emit: Emitter) -> Iterator[None]:
+    """The same server in a thread of a running peer, on this machine only; none where `port` is None.
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._server = Server(folder, "127.0.0.1", port)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="dashboard-server", daemon=True)
-
-    def start(self) -> str:
-        """Raises SwarmError where the port cannot be used."""
-        self._thread.start()
-        return asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(timeout=10)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(timeout=10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+    Raises:
+        SwarmError: the port cannot be used.
+    """
+    if port is None:
+        yield
+        return
+    server = Server(folder, "127.0.0.1", port)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="dashboard-server", daemon=True)
+    thread.start()
+    try:
+        emit("dashboard", url=asyncio.run_coroutine_threadsafe(server.start(), loop).result(START_S))
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(2 * STOP_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_S)
 
 
 async def _serve(server: Server, *, plain: bool) -> None:
@@ -129,10 +135,3 @@ async def _serve(server: Server, *, plain: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     await server.stop()
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return value

@@ -32,9 +32,7 @@ DEFINITIONS: dict[str, str] = {
     ),
     "informedness_lower": "Lower 90% confidence bound of the informedness; it is the judge's weight in a jury.",
     "audits": "Verdicts on answers whose truth the verifier knows; a judge cannot tell them from others.",
-    "critiques": (
-        "Critiques that a peer wrote; for peers whose journal is not here, answers that it judged as the audits show."
-    ),
+    "critiques": "Answers of others that a peer criticised.",
     "share_audited": "Share of a peer's announced records that a peer here fetched and checked in full.",
     "streak": "Rounds in a row, up to the newest, in which a peer published answers.",
     "tokens_per_kwh": "Generated tokens per kilowatt-hour; empty where no power meter is known.",

@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from swarm.dashboard.board import MAX_ROWS, STAGES, Board
+from swarm.dashboard.board import MAX_ROWS, Board
+from swarm.dashboard.curves import STAGES
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

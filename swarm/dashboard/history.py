@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from swarm.errors import SwarmError
 from swarm.journal.journal import SCHEMA_VERSION
 from swarm.journal.latest import PREFIX
 from swarm.judging.calibration import WINDOW
@@ -23,6 +24,8 @@ from swarm.round.home import JOURNAL_NAME
 
 BUSY_S = 2.0
 """How long a read waits for a writer."""
+RETRY_S = 5.0
+"""Between two attempts to read a journal that cannot be read."""
 
 
 @dataclass(slots=True)
@@ -68,10 +71,10 @@ class History:
         self.error: str | None = None
         self.error_since: float | None = None
         self.changed_at = 0.0
-        self.version = 0
-        """Grows with every change that was read."""
         self._database: sqlite3.Connection | None = None
-        self._stamp: tuple[int, int] | None = None
+        self._inode: int | None = None
+        self._data_version: int | None = None
+        self._retry_at = 0.0
         self._clear()
 
     def _clear(self) -> None:
@@ -86,77 +89,95 @@ class History:
         self.audits: dict[str, Audits] = {}
         self.seen: dict[str, Seen] = {}
         self.refused: Counter[str] = Counter()
-        self.points = 0.0
-        self.critiques = 0
+        self._critiques = 0
         self._last_audit = self._last_record = -1
-        self._recipe: tuple[str, Recipe | None] = ("", None)
+        self.recipe: Recipe | None = None
+        """The swarm's, once the peer has it."""
 
     @property
     def peer_id(self) -> str | None:
         return self.latest.get("identity", {}).get("peer_id")
 
     @property
-    def recipe(self) -> Recipe | None:
-        """The swarm's recipe, once the peer has it."""
-        text = self.meta.get("recipe", "")
-        if text and self._recipe[0] != text:
-            self._recipe = (text, parse_recipe(text.encode()))
-        return self._recipe[1]
+    def criticised(self) -> int:
+        """Answers of others that this peer criticised."""
+        return self._critiques // self.recipe.stages.critique.samples if self.recipe else 0
 
     @property
     def swarm(self) -> str | None:
         chain_id, contract = self.meta.get("chain_id"), self.meta.get("contract")
         return f"{chain_id}:{contract}" if chain_id and contract else None
 
+    @property
+    def extent(self) -> tuple[int, int, str | None]:
+        """Changes with every round and measurement, and with what cannot be read."""
+        return len(self.rounds), len(self.heldout), self.error
+
     def is_live(self, now: float) -> bool:
         """Whether its peer seems to run: the journal changed within the last two rounds, and no end was noted since."""
         ended = max((self.latest[kind]["at"] for kind in ("finished", "stopped") if kind in self.latest), default=0.0)
         begun = self.latest.get("identity", {}).get("at", 0.0)
-        recipe = self.recipe
-        return now - self.changed_at < 2 * (recipe.timing.round_s if recipe else 60) and ended <= begun
+        round_s = self.recipe.timing.round_s if self.recipe else 60
+        return now - self.changed_at < 2 * round_s and ended <= begun
 
     def refresh(self) -> bool:
-        """Read what is new. Whether anything changed, an error included."""
+        """Read what is new; after an error, not before a while. Whether anything changed, an error included."""
+        if self.error is not None and time.monotonic() < self._retry_at:
+            return False
         before = self.error
         try:
             changed = self._follow()
             self.error = self.error_since = None
-        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
-            self._disconnect()
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, SwarmError) as error:
+            self.close()
             changed = False
             self.error = _sentence(self.file, error)
             self.error_since = self.error_since or time.time()
-        if changed or self.error != before:
-            self.version += 1
-            return True
-        return False
+            self._retry_at = time.monotonic() + RETRY_S
+        return changed or self.error != before
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection of one's own, for a single question."""
-        with closing(_connect(self.file)) as database:
-            yield database
+        """A connection of one's own, for a single question.
+
+        Raises:
+            JournalUnreadable: the journal cannot be read, now or in the block.
+        """
+        try:
+            with closing(_connect(self.file)) as database:
+                yield database
+        except (sqlite3.Error, OSError, JournalTooNew) as error:
+            raise JournalUnreadable(_sentence(self.file, error)) from error
 
     def close(self) -> None:
-        self._disconnect()
+        if self._database is not None:
+            self._database.close()
+        self._database = None
 
     def _follow(self) -> bool:
-        stat = self.file.stat()
-        if self._database is None or self._stamp is None or self._stamp[0] != stat.st_ino:
-            self._disconnect()
-            self._clear()
+        inode = self.file.stat().st_ino
+        if inode != self._inode:
+            self.close()
+        if self._database is None:
             self._database = _connect(self.file)
-            self._stamp = None
+            self._data_version = None
+            if inode != self._inode:
+                self._inode = inode
+                self._clear()
         version = self._database.execute("PRAGMA data_version").fetchone()[0]
-        if self._stamp == (stat.st_ino, version):
+        if version == self._data_version:
             return False
         self._read(self._database)
-        self.changed_at = _changed_at(self.file) if self._stamp is None else time.time()
-        self._stamp = (stat.st_ino, version)
+        self.changed_at = _changed_at(self.file) if self._data_version is None else time.time()
+        self._data_version = version
         return True
 
     def _read(self, database: sqlite3.Connection) -> None:
+        before = self.meta.get("recipe")
         self.meta = dict(database.execute("SELECT key, value FROM meta"))
+        text = self.meta.get("recipe")
+        if text and text != before:
+            self.recipe = parse_recipe(text.encode())
         self.latest = {
             key.removeprefix(PREFIX): json.loads(value) for key, value in self.meta.items() if key.startswith(PREFIX)
         }
@@ -173,8 +194,7 @@ class History:
         self.position[found.number] = len(self.rounds)
         self.rounds.append(found)
         self.refused.update(found.report["refused"])
-        self.points += found.report["points"]
-        self.critiques += found.report["critiques"]
+        self._critiques += found.report["critiques"]
 
     def _read_records(self, database: sqlite3.Connection) -> None:
         for number, stage, peer, held in database.execute(
@@ -206,11 +226,6 @@ class History:
                 audits.items += 1
             self._last_audit = number
 
-    def _disconnect(self) -> None:
-        if self._database is not None:
-            self._database.close()
-        self._database = None
-
 
 def find_homes(folder: Path) -> list[Path]:
     """The homes in a folder: itself, or those right below it, as a local swarm has them."""
@@ -218,6 +233,10 @@ def find_homes(folder: Path) -> list[Path]:
         return [folder]
     found = [entry for entry in folder.iterdir() if (entry / JOURNAL_NAME).is_file()] if folder.is_dir() else []
     return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+class JournalUnreadable(SwarmError):
+    """Not now; what was read before stays."""
 
 
 class JournalTooNew(ValueError):
@@ -250,7 +269,7 @@ def _sentence(file: Path, error: Exception) -> str:
             why = str(error)
         case FileNotFoundError():
             why = "it is gone"
-        case sqlite3.Error() | OSError():
+        case sqlite3.Error() | OSError() | SwarmError():
             why = str(error)
         case _:
             why = f"it holds what no journal holds ({type(error).__name__})"

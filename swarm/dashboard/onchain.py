@@ -62,6 +62,7 @@ class Standing:
     """Unix seconds of the last answer."""
     error: str | None = None
     """Why the chain is away; None while it answers."""
+    away_since: float | None = None
 
 
 def place_of(meta: Mapping[str, str]) -> Place | None:
@@ -96,7 +97,8 @@ class ChainWatch:
                 self._asked = place
             self.standing = self._ask(self._registry)
         except SwarmError as error:
-            self.standing = replace(self.standing, error=str(error))
+            since = self.standing.away_since or time.time()
+            self.standing = replace(self.standing, error=str(error), away_since=since)
 
     def _run(self) -> None:
         while True:

@@ -16,10 +16,13 @@ from swarm.dashboard.board import Board
 from swarm.dashboard.definitions import DEFINITIONS
 from swarm.dashboard.downloads import leaderboard_csv, learning_csv, metrics, rounds_csv
 from swarm.dashboard.openapi import document
+from swarm.errors import SwarmError
 
 logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+ROUNDS = 50
+"""In one answer, unless another number is asked for."""
 HEARTBEAT_S = 15.0
 MAX_STREAMS = 64
 """Pages that are told of changes at once; others ask again by themselves."""
@@ -27,6 +30,7 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "object-src 'none'",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -63,7 +67,7 @@ def make_app(board: Board, *, host: str, token: str | None) -> web.Application:
         "/api/status": lambda request: board.status(),
         "/api/leaderboard": lambda request: board.leaderboard(),
         "/api/peers/{peer_id}": lambda request: _found(board.peer(request.match_info["peer_id"]), "peer"),
-        "/api/rounds": lambda request: board.rounds(_number(request, "before"), _number(request, "limit") or 50),
+        "/api/rounds": lambda request: board.rounds(_number(request, "before"), _number(request, "limit") or ROUNDS),
         r"/api/rounds/{number:\d{1,16}}": lambda request: _found(
             board.round(int(request.match_info["number"])), "round"
         ),
@@ -111,7 +115,7 @@ def _only_reading(names: set[str] | None) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD"])
+            return _problem(405, "this dashboard can only be read", {"Allow": "GET, HEAD"})
         name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if names is not None and name.lower() not in names:
             return _problem(403, f"this dashboard answers to localhost, not to {request.host[:100]!r}")
@@ -152,6 +156,8 @@ async def _plainly(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status < 400:
             raise
         return _problem(error.status, error.text or error.reason)
+    except SwarmError as error:
+        return _problem(503, str(error))
     except Exception:
         logger.exception("%s failed", request.path)
         return _problem(500, "this part could not be read; the log of the dashboard says why")
@@ -244,8 +250,8 @@ def _number(request: web.Request, name: str) -> int | None:
     return int(text)
 
 
-def _problem(status: int, sentence: str) -> web.Response:
-    return web.json_response({"error": sentence}, status=status)
+def _problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": sentence}, status=status, headers=headers)
 
 
 def dumps(value: Any) -> str:

@@ -1,10 +1,9 @@
 """Settled points, from the statements of settlements that journals keep."""
 
 import logging
-import sqlite3
 from collections.abc import Sequence
 
-from swarm.dashboard.history import History
+from swarm.dashboard.history import History, JournalUnreadable
 from swarm.judging.points import MILLIONTHS
 from swarm.round.wire import RecordRefused
 from swarm.settlement.documents import Statement, decode
@@ -35,7 +34,7 @@ def _points(history: History, data_hash: str) -> dict[str, float] | None:
         with history.reading() as database:
             row = database.execute("SELECT body FROM papers WHERE sha256 = ?", (data_hash,)).fetchone()
             statement = decode(Statement, row[0]) if row else None
-    except (sqlite3.Error, ValueError, RecordRefused) as error:
-        logger.warning("the statement %s of %s cannot be read: %s", data_hash, history.home.name, error)
+    except (JournalUnreadable, RecordRefused) as error:
+        logger.warning("the statement %s was not read: %s", data_hash, error)
         return None
     return {peer: value / MILLIONTHS for peer, value in statement.points.items()} if statement else None
