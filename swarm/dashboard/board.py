@@ -23,7 +23,7 @@ from swarm.dashboard.recount import Earned, Recount
 from swarm.dashboard.settled import SettledPoints
 from swarm.identity.key import address_of
 from swarm.identity.names import name_of
-from swarm.judging.calibration import Calibration, calibrate
+from swarm.judging.calibration import UNPROVEN, Calibration, calibrate
 from swarm.round.clock import Clock
 from swarm.settlement.epochs import Epochs
 
@@ -74,19 +74,24 @@ class Board:
             for history in self.histories:
                 history.close()
 
-    def refresh(self) -> None:
-        """Read what is new in the journals, and tell the listeners which parts changed."""
+    def refresh(self) -> bool:
+        """Read what is new in the journals, and tell the listeners which parts changed. Whether any did."""
         self._scan()
         parts: set[str] = set()
         for history in self.histories:
-            before = history.extent
-            with self.lock:
-                if history.refresh():
-                    parts |= set(PARTS) if history.extent != before else {"status"}
+            before, more = history.extent, True
+            while more and not self._stop.is_set():
+                with self.lock:
+                    if history.refresh():
+                        parts |= set(PARTS) if history.extent != before else {"status"}
+                    more = history.behind
+                time.sleep(0)  # a lock that is taken again at once is never another's
+        self._calibrate()
         if self._recount.step(self._fullest()):
             parts |= {"leaderboard"}
         if parts:
             self._tell(sorted(parts))
+        return bool(parts)
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -374,7 +379,7 @@ class Board:
             return round(math.fsum(it.report["points"] for it in home.rounds if it.number >= since), 6)
         history = self._fullest()
         numbers = [found.number for found in history.rounds if found.number >= since] if history else []
-        if not self._recount.counted(numbers):
+        if history is None or not history.rounds or not self._recount.counted(numbers):
             return None
         return round(math.fsum(it.points for it in self._recount.of(peer_id, numbers) if it), 6)
 
@@ -429,12 +434,17 @@ class Board:
         found = [history.audits[judge] for history in self.histories if judge in history.audits]
         return max(found, key=lambda audits: audits.count, default=Audits())
 
+    def _calibrate(self) -> None:
+        """Fit the judges that have new audits."""
+        with self.lock:
+            new = {judge: self._audits(judge) for judge in self._judges()}
+            new = {j: it for j, it in new.items() if self._calibrations.get(j, (0,))[0] != it.count}
+            audits = {judge: (it.count, list(it.newest)) for judge, it in new.items()}
+        for judge, (count, newest) in audits.items():
+            self._calibrations[judge] = (count, calibrate(newest))
+
     def _calibration(self, judge: str) -> Calibration:
-        audits = self._audits(judge)
-        kept = self._calibrations.get(judge)
-        if kept is None or kept[0] != audits.count:
-            kept = self._calibrations[judge] = (audits.count, calibrate(list(audits.newest)))
-        return kept[1]
+        return self._calibrations[judge][1] if judge in self._calibrations else UNPROVEN
 
     def _calibration_page(self, judge: str) -> Json:
         calibration = self._calibration(judge)
@@ -525,6 +535,15 @@ class Board:
             {"part": f"journal of {history.home.name}", "since": history.error_since, "why": history.error}
             for history in self.histories
             if history.error
+        ]
+        stale += [
+            {
+                "part": f"journal of {history.home.name}",
+                "since": None,
+                "why": f"it is being read, {len(history.rounds)} rounds so far",
+            }
+            for history in self.histories
+            if history.behind
         ]
         if not self.histories:
             stale.append(

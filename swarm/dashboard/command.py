@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -19,6 +19,7 @@ from swarm.dashboard.server import is_loopback, make_app
 from swarm.errors import SwarmError
 from swarm.events import Emitter, PlainSink
 
+ONLOOKERS = Path("~/.swarm/onlookers")
 START_S = 10.0
 STOP_S = 2.0
 """Open requests have this long at the end."""
@@ -26,7 +27,8 @@ STOP_S = 2.0
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="swarm dashboard", description="Show a swarm in the browser, read-only.")
-    p.add_argument("--home", type=Path, metavar="DIR", required=True, help="a peer's folder, or one with several")
+    p.add_argument("invite", nargs="?", help="look on at the swarm of this invite, without a model")
+    p.add_argument("--home", type=Path, metavar="DIR", help="a peer's folder, or one with several")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     p.add_argument("--port", type=port_number, default=DASHBOARD, help=f"(default: {DASHBOARD}; 0: any that is free)")
     p.add_argument("--public", action="store_true", help="with another --host: ask visitors for no token")
@@ -38,21 +40,36 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until Ctrl-C; the exit status is 2 for an error that a person can mend."""
     options = parser().parse_args(arguments)
     try:
-        folder = folder_of(options.home)
-        server = Server(folder, options.host, options.port, public=options.public)
-        asyncio.run(_serve(server, plain=options.plain))
+        with ExitStack() as stack:
+            folder = _look_on(stack, options.invite, options.home) if options.invite else folder_of(options.home)
+            server = Server(folder, options.host, options.port, public=options.public)
+            asyncio.run(_serve(server, plain=options.plain))
     except SwarmError as error:
         print(f"swarm: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def folder_of(home: Path) -> Path:
+def _look_on(stack: ExitStack, text: str, home: Path | None) -> Path:
+    """Follow the swarm of an invite until the end of `stack`, and return the home where what is heard goes."""
+    from swarm.network.invite import Invite  # takes seconds, as it needs the network
+
+    invite = Invite.decode(text)
+    from swarm.round.onlooker import Onlooker
+
+    home = home or ONLOOKERS / f"{invite.chain_id}-{invite.contract[2:10].lower()}"
+    stack.enter_context(Onlooker(invite, home))
+    return home.expanduser().resolve()
+
+
+def folder_of(home: Path | None) -> Path:
     """The folder, if there is a journal in it or right below it.
 
     Raises:
         SwarmError: there is none, or it cannot be read.
     """
+    if home is None:
+        raise SwarmError("name a peer's folder with --home, or give the invite of a swarm to look on")
     folder = home.expanduser().resolve()
     try:
         if find_homes(folder):

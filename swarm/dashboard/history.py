@@ -5,6 +5,7 @@ A journal that is damaged, gone or of a later version is told in one sentence; w
 
 import json
 import sqlite3
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from swarm.round.home import JOURNAL_NAME
 
 BUSY_S = 2.0
 """How long a read waits for a writer."""
+AT_ONCE = 250
+"""Rounds that are read at a time."""
 RETRY_S = 5.0
 """Between two attempts to read a journal that cannot be read."""
 
@@ -93,6 +96,8 @@ class History:
         self._last_audit = self._last_record = -1
         self.recipe: Recipe | None = None
         """The swarm's, once the peer has it."""
+        self.behind = False
+        """Whether the journal has more than was read so far."""
 
     @property
     def peer_id(self) -> str | None:
@@ -130,7 +135,7 @@ class History:
             self.error = self.error_since = None
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, SwarmError) as error:
             self.close()
-            changed = False
+            changed = self.behind = False
             self.error = _sentence(self.file, error)
             self.error_since = self.error_since or time.time()
             self._retry_at = time.monotonic() + RETRY_S
@@ -167,12 +172,15 @@ class History:
         version = self._database.execute("PRAGMA data_version").fetchone()[0]
         if version == self._data_version:
             return False
+        first = self._data_version is None
         self._read(self._database)
-        self.changed_at = _changed_at(self.file) if self._data_version is None else time.time()
-        self._data_version = version
+        if not self.behind:
+            self.changed_at = _changed_at(self.file) if first else time.time()
+            self._data_version = version
         return True
 
     def _read(self, database: sqlite3.Connection) -> None:
+        """Read what is new, of at most so many rounds that nobody waits long for it."""
         before = self.meta.get("recipe")
         self.meta = dict(database.execute("SELECT key, value FROM meta"))
         text = self.meta.get("recipe")
@@ -182,13 +190,16 @@ class History:
             key.removeprefix(PREFIX): json.loads(value) for key, value in self.meta.items() if key.startswith(PREFIX)
         }
         self.heldout = database.execute("SELECT ordinal, at, correct, count FROM heldout ORDER BY ordinal").fetchall()
-        last = self.rounds[-1].ordinal if self.rounds else 0
-        for number, ordinal, started, finished, report in database.execute(
-            "SELECT number, ordinal, started, finished, report FROM rounds WHERE ordinal > ? ORDER BY ordinal", (last,)
-        ):
+        rows = database.execute(
+            "SELECT number, ordinal, started, finished, report FROM rounds WHERE ordinal > ? ORDER BY ordinal LIMIT ?",
+            (self.rounds[-1].ordinal if self.rounds else 0, AT_ONCE + 1),
+        ).fetchall()
+        for number, ordinal, started, finished, report in rows[:AT_ONCE]:
             self._add(Round(number, ordinal, started, finished, json.loads(report)))
-        self._read_records(database)
-        self._read_audits(database)
+        self.behind = len(rows) > AT_ONCE
+        until = self.rounds[-1].number if self.behind else sys.maxsize
+        self._read_records(database, until)
+        self._read_audits(database, until)
 
     def _add(self, found: Round) -> None:
         self.position[found.number] = len(self.rounds)
@@ -196,10 +207,10 @@ class History:
         self.refused.update(found.report["refused"])
         self._critiques += found.report["critiques"]
 
-    def _read_records(self, database: sqlite3.Connection) -> None:
+    def _read_records(self, database: sqlite3.Connection, until: int) -> None:
         for number, stage, peer, held in database.execute(
-            "SELECT round, stage, peer_id, length(body) > 0 FROM records WHERE round > ? ORDER BY round",
-            (self._last_record,),
+            "SELECT round, stage, peer_id, length(body) > 0 FROM records WHERE round > ? AND round <= ? ORDER BY round",
+            (self._last_record, until),
         ):
             seen = self.seen.setdefault(peer, Seen(first=number))
             seen.announced += 1
@@ -211,12 +222,12 @@ class History:
                 seen.last = number
             self._last_record = number
 
-    def _read_audits(self, database: sqlite3.Connection) -> None:
+    def _read_audits(self, database: sqlite3.Connection, until: int) -> None:
         item = None
         for number, judge, author, task, raw, truth in database.execute(
-            "SELECT round, judge, author, task, raw, truth FROM audits WHERE round > ? "
+            "SELECT round, judge, author, task, raw, truth FROM audits WHERE round > ? AND round <= ? "
             "ORDER BY round, judge, author, task, sample",
-            (self._last_audit,),
+            (self._last_audit, until),
         ):
             audits = self.audits.setdefault(judge, Audits())
             audits.newest.append((raw, bool(truth)))

@@ -7,7 +7,11 @@ from contextlib import closing
 
 import pytest
 
+from swarm import PROTOCOL
+from swarm.chain.settlements import Outcome, Settlement
+from swarm.dashboard.onchain import Posted, Standing, place_of
 from swarm.identity.key import SIGNATURE_BYTES, Identity
+from swarm.journal.journal import Journal
 from swarm.network.announcements import encode_record, make
 from swarm.network.blobs import BlobRef
 from swarm.recipe.load import parse_recipe
@@ -15,6 +19,8 @@ from swarm.recipe.tasks import shared_tasks
 from swarm.recipe.verifiers import verify
 from swarm.round.records import StageNote, decode, encode
 from swarm.round.wire import note_bytes
+from swarm.settlement import documents
+from swarm.settlement.documents import Statement
 from tests.dashboard.asking import ask, board_of, body
 from tests.dashboard.conftest import ROUNDS
 from tests.round.conftest import SEED, SWARM
@@ -184,6 +190,42 @@ def test_a_journal_that_breaks_later_stays_as_it_was_and_may_come_back(homes, mo
     aside.rename(file)
     board.refresh()
     assert body(board, "/api/status")["homes"][0]["ok"]
+
+
+def test_settled_points_come_from_the_chains_newest_statement(homes):
+    board = board_of(homes)
+    peer_id = board.histories[0].peer_id
+    statement = Statement(
+        protocol=PROTOCOL, swarm=SWARM, epoch=0, previous=None, manifests=(), records=(), audits={},
+        points={peer_id: 2_500_000},
+    )  # fmt: skip
+    blob = documents.encode(statement)
+    data_hash = BlobRef.of(blob).sha256
+    with closing(Journal(homes / "peer-2" / "journal.sqlite")) as journal:
+        journal.keep_paper(data_hash, blob)
+    outcome = Outcome(b"r" * 32, bytes.fromhex(data_hash), 2_500_000)
+    settlement = Settlement(0, outcome, posted_at=1_700_000_000, frozen=False, previous=None)
+    recipe = board.histories[0].recipe
+    # an epoch of one tick holds round 0 alone
+    board.chain.standing = Standing(
+        registered=frozenset([peer_id]), genesis=0, epoch_s=recipe.timing.tick_s,
+        settlements=(Posted(settlement, "final", 3, "0xabc"),), heard=1.0,
+    )  # fmt: skip
+    page = board.peer(peer_id)
+    earned = [round_["points"] for round_ in page["rounds"]]
+    assert page["settled"] == 2.5 and page["pending"] == pytest.approx(sum(earned[1:]))
+    assert page["points"] == pytest.approx(2.5 + sum(earned[1:])) and page["registered"]
+    (row,) = body(board, "/api/trust")["settlements"]
+    assert row["audit_command"] == "python -m swarm audit 0 --home peer-1"
+    assert (row["state"], row["total"], row["signers"], row["transaction"]) == ("final", 2.5, 3, "0xabc")
+    assert body(board, "/api/status")["epoch"]["last_settled"] == 0
+
+
+def test_a_chain_that_is_away_is_told(homes):
+    board = board_of(homes)
+    board.chain.look(place_of(board.histories[0].meta))
+    (stale,) = body(board, "/api/status")["stale"]
+    assert stale["part"] == "chain" and stale["since"] is not None and "secret" not in stale["why"]
 
 
 def test_new_rounds_appear(homes):

@@ -201,6 +201,14 @@ def test_a_folder_without_a_journal_is_told(tmp_path, capsys, home):
     assert "there is no journal in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"), [([], "name a peer's folder"), (["swarm:nonsense"], "cut short or mistyped")]
+)
+def test_a_command_that_names_no_swarm(capsys, arguments, why):
+    assert command.main(arguments) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_beside_a_peer(played):
     events = []
     with command.beside(played, 0, Emitter(events.append, "me")):
