@@ -53,6 +53,7 @@ class LineChart extends HTMLElement {
     }
     this.replaceChildren(canvas, this.#legend(shown));
     const xs = [...new Set(shown.flatMap((one) => one.points.map((point) => point[0])))].sort((a, b) => a - b);
+    if (xs.length === 1) xs.push(xs[0] + 1); // an axis needs a length
     const columns = shown.map((one) => {
       const at = new Map(one.points);
       return xs.map((value) => at.get(value) ?? null);
@@ -64,7 +65,7 @@ class LineChart extends HTMLElement {
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false, points: { size: 7 } },
-        scales: { x: { time: x === "time", range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) }, y: { range: range ? () => range : padded } },
+        scales: { x: { time: x === "time" }, y: { range: range ? () => range : padded } },
         axes: [
           { ...axis, size: 30, grid: { show: false }, values: x === "time" ? undefined : (_, splits) => splits.map((value) => (Number.isInteger(value) ? number(value) : "")) },
           { ...axis, size: 52, values: (_, splits) => splits.map(format) },

@@ -21,7 +21,7 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 export function duration(seconds) {
   if (!known(seconds)) return NONE;
   const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${known(seconds) && seconds < 10 && seconds % 1 ? number(seconds, 1) : s} s`;
+  if (s < 60) return `${seconds < 10 && seconds % 1 ? number(seconds, 1) : s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
   if (s < 86_400) return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, "0")} min`;
   return `${plural(Math.floor(s / 86_400), "day")} ${Math.floor((s % 86_400) / 3600)} h`;
@@ -29,7 +29,7 @@ export function duration(seconds) {
 
 /** A moment (unix seconds): the clock where it was within a day, else the date; the whole of it on hover. */
 export function time(at) {
-  if (!known(at)) return NONE;
+  if (!at || !known(at)) return NONE;
   const date = new Date(1000 * at);
   const near = Math.abs(Date.now() - date) < DAY_MS;
   return h("time", { datetime: date.toISOString(), title: FULL.format(date) }, (near ? CLOCK : DATE).format(date));

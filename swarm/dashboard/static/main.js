@@ -127,12 +127,11 @@ const message = (heading, sentence) => h("div", { class: "page" }, h("h1", { tab
 /** What is wrong or old, and since when; the rest goes on. */
 function notices() {
   const stale = (status?.stale ?? []).map((part) => [`Out of date: ${line(part.part, 40)}`, part.since, part.why]);
-  const broken = (status?.homes ?? []).filter((home) => !home.ok).map((home) => [`The journal of ${line(home.name ?? home.path_name, 40)} cannot be read`, null, home.error]);
   const lost = failure && failure.status !== 404 ? [["What you see may be old", answered, `${failure.message} Trying again.`]] : [];
   return h(
     "div",
     { id: "notices", class: "notices", role: "region", "aria-label": "Notices", "aria-live": "polite" },
-    [...lost, ...broken, ...stale].map(([what, since, why]) =>
+    [...lost, ...stale].map(([what, since, why]) =>
       h("p", { class: "notice" }, h("b", {}, what), since ? [", since ", time(since)] : null, ". ", sentence(why)),
     ),
   );

@@ -3,7 +3,7 @@
 import { svg } from "./dom.js";
 import { line } from "./text.js";
 
-const MOST = 48;
+export const MOST = 48; // peers that are drawn
 const NAMED = 12;
 const LINKED = 14;
 const [WIDTH, HEIGHT] = [560, 320];

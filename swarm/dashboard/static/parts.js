@@ -202,7 +202,7 @@ export const scrolling = (kind, label, items) => h("div", { class: `scrolling ${
 
 /** Who announced what: newest last in the data, first on the page. */
 export function feed(entries) {
-  if (!entries.length) return empty("Nothing has been announced in this round yet.");
+  if (!entries.length) return empty("Nothing yet: what the peers announced in a round shows here as soon as the round is done.");
   const item = (entry) => h("li", {}, h("span", { class: "when" }, time(entry.at)), h("span", {}, peerLink(entry.peer_id, entry.name), " ", line(entry.what, 160)));
   return scrolling("feed", "Gossip feed", entries.toReversed().map(item));
 }

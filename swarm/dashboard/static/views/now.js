@@ -4,8 +4,8 @@ import { get } from "../api.js";
 import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
 import { NONE, number, percent, plural, time } from "../format.js";
-import { networkPicture } from "../network.js";
-import { card, countdown, empty, feed, peerLink, stat, table, term } from "../parts.js";
+import { MOST, networkPicture } from "../network.js";
+import { card, countdown, empty, feed, paged, peerLink, stat, table, term } from "../parts.js";
 import { line } from "../text.js";
 
 const STAGES = ["answer", "critique", "revise", "update"];
@@ -17,7 +17,7 @@ const DOING = {
   measuring: "Peers answer the held-out questions",
   gathering: "Waiting for peers before the first round",
 };
-const PRESENT_SHOWN = 50;
+const STEP = 8;
 
 export const title = () => "Now";
 
@@ -26,7 +26,8 @@ export async function load() {
   return rows.length ? get(`rounds/${rows[0].number}`) : { feed: [] };
 }
 
-export function render(round, { status }) {
+export function render(round, context) {
+  const { status } = context;
   return h(
     "div",
     { class: "page" },
@@ -34,7 +35,7 @@ export function render(round, { status }) {
     h("p", { class: "lead" }, line(status.recipe?.description, 300)),
     roundCard(status),
     h("dl", { class: "stats" }, stats(status)),
-    h("div", { class: "columns" }, peersCard(status, round), card("Gossip", feed(round.feed))),
+    h("div", { class: "columns" }, peersCard(context, round), card(round.ordinal ? `Gossip of round ${number(round.ordinal)}` : "Gossip", feed(round.feed))),
     card(
       term("heldout", "Held-out accuracy"),
       lineChart({
@@ -109,20 +110,20 @@ function lastSeen(round) {
   return [networkPicture(peers, [], false), h("p", { class: "quiet-text" }, "Nobody is here now; these took part in the last round. Everybody who ever did is on the leaderboard.")];
 }
 
-function peersCard({ peers_present: peers, live }, round) {
+function peersCard(context, round) {
+  const { peers_present: peers, live } = context.status;
   if (!peers.length) return card("Peers of the last round", lastSeen(round));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => peerLink(peer.peer_id, peer.name) },
     { label: "Role", cell: (peer) => line(peer.role, 20) || NONE },
-    { label: "Device", cell: (peer) => line(peer.device, 24) || NONE },
+    { label: "Device", cell: (peer) => h("span", { title: line(peer.device, 60) }, line(peer.device, 24) || NONE) },
     { label: "Tokens/s", numeric: true, cell: (peer) => number(peer.tokens_per_s) },
   ];
   const senders = round.feed.map((entry) => entry.peer_id);
   return card(
     "Peers",
     networkPicture(peers, senders, live),
-    h("p", { class: "quiet-text" }, "Squares have a GPU, circles a CPU; rings only judge. Dots travel from those whose records of the latest round are here."),
-    table("Peers that are present", columns, peers.slice(0, PRESENT_SHOWN), { rowKey: (peer) => peer.peer_id }),
-    peers.length > PRESENT_SHOWN && h("p", { class: "quiet-text" }, `and ${number(peers.length - PRESENT_SHOWN)} more`),
+    h("p", { class: "quiet-text" }, "Squares have a GPU, circles a CPU; rings only judge. Dots travel from those whose announcements of the latest finished round are here.", peers.length > MOST && ` The first ${MOST} are drawn.`),
+    paged("peers", peers, STEP, context, (shown) => table("Peers that are present", columns, shown, { rowKey: (peer) => peer.peer_id })),
   );
 }
