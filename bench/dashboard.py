@@ -7,6 +7,7 @@ nothing reads those of older ones unless their page is opened.
 
 import asyncio
 import json
+import os
 import random
 import statistics
 import sys
@@ -192,6 +193,7 @@ def main() -> int:
         "`python -m bench.dashboard`",
         "",
         describe().rstrip(),
+        f"- load average at the end: {os.getloadavg()[0]:.1f}",
         f"- one journal of {ROUNDS:,} rounds and {size / 2**20:.0f} MiB: {PEERS:,} peers, of whom each round has "
         f"{PER_ROUND} with 3 announcements each, and {JUDGES} judges with {AUDITS} audits each",
         f"- read once at the start: {first:.1f} s, {used / 2**20:.0f} MiB of memory; then only what is new",

@@ -7,8 +7,10 @@ import logging
 import math
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,15 @@ RESCAN_S = 5.0
 POLL_S = 1.0
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a judge's audits say: how many there were in all, the fit to the newest, and how many of those it passed."""
+
+    count: int
+    calibration: Calibration
+    passed: int
+
+
 class Board:
     """All that is known of one swarm. A thread follows the journals; any thread may ask."""
 
@@ -54,7 +65,7 @@ class Board:
         self.listeners: set[Callable[[list[str]], None]] = set()
         """Called, from the following threads, with the parts that changed."""
         self.chain = ChainWatch(self._place, lambda: self._tell(["leaderboard", "status", "trust"]))
-        self._calibrations: dict[str, tuple[int, Calibration]] = {}
+        self._judged: dict[str, Judged] = {}
         self._settled_points = SettledPoints()
         self._recount = Recount()
         self._cache: dict[Any, tuple[Any, Any]] = {}
@@ -86,7 +97,7 @@ class Board:
                         parts |= set(PARTS) if history.extent != before else {"status"}
                     more = history.behind
                 time.sleep(0)  # a lock that is taken again at once is never another's
-        self._calibrate()
+        self._judge()
         if self._recount.step(self._fullest()):
             parts |= {"leaderboard"}
         if parts:
@@ -212,10 +223,9 @@ class Board:
         with self.lock:
             numbers: set[int] = set()
             for history in self.histories:
-                end = len(history.rounds)
-                while before is not None and end and history.rounds[end - 1].number >= before:
-                    end -= 1
-                numbers.update(found.number for found in history.rounds[max(0, end - limit - 1) : end])
+                found = history.rounds
+                end = len(found) if before is None else bisect_left(found, before, key=lambda it: it.number)
+                numbers.update(it.number for it in found[max(0, end - limit - 1) : end])
             chosen = sorted(numbers, reverse=True)
             return {"rows": [self._round_row(number) for number in chosen[:limit]], "more": len(chosen) > limit}
 
@@ -252,17 +262,14 @@ class Board:
         return self._cached("trust", self._trust)
 
     def _trust(self) -> Json:
-        passed = failed = 0
-        for judge in self._judges():
-            audits, calibration = self._audits(judge), self._calibration(judge)
-            right = sum((calibration.probability(raw) >= 0.5) == truth for raw, truth in audits.newest)
-            passed, failed = passed + right, failed + len(audits.newest) - right
+        audits = sum(judge.calibration.audits for judge in self._judged.values())
+        passed = sum(judge.passed for judge in self._judged.values())
         refused: Counter[str] = Counter()
         for history in self.histories:
             refused.update(history.refused)
         home = self.histories[0].home if self.histories else self.folder
         return {
-            "audits": {"passed": passed, "failed": failed},
+            "audits": {"passed": passed, "failed": audits - passed},
             "refused": dict(refused),
             "not_revealed": None,
             "equivocations": equivocations(self.histories),
@@ -374,14 +381,22 @@ class Board:
 
     def _pending(self, peer_id: str) -> float | None:
         """Points since the newest settlement; None where not all of those rounds are counted."""
-        since, home = self._unsettled_from(), self._home(peer_id)
+        home = self._home(peer_id)
         if home is not None:
+            since = self._unsettled_from()
             return round(math.fsum(it.report["points"] for it in home.rounds if it.number >= since), 6)
-        history = self._fullest()
-        numbers = [found.number for found in history.rounds if found.number >= since] if history else []
-        if history is None or not history.rounds or not self._recount.counted(numbers):
+        numbers = self._cached("unsettled", self._unsettled)
+        if numbers is None:
             return None
         return round(math.fsum(it.points for it in self._recount.of(peer_id, numbers) if it), 6)
+
+    def _unsettled(self) -> list[int] | None:
+        """The rounds that no settlement holds; None where there are none, or not all are counted."""
+        history, since = self._fullest(), self._unsettled_from()
+        if history is None or not history.rounds:
+            return None
+        numbers = [found.number for found in history.rounds if found.number >= since]
+        return numbers if self._recount.counted(numbers) else None
 
     def _unsettled_from(self) -> int:
         """The first round that no settlement holds."""
@@ -426,25 +441,27 @@ class Board:
 
     # Judges.
 
-    def _judges(self) -> set[str]:
-        return {judge for history in self.histories for judge in history.audits}
-
     def _audits(self, judge: str) -> Audits:
         """Of several journals' audits of one judge, which overlap, the fullest."""
         found = [history.audits[judge] for history in self.histories if judge in history.audits]
         return max(found, key=lambda audits: audits.count, default=Audits())
 
-    def _calibrate(self) -> None:
+    def _judge(self) -> None:
         """Fit the judges that have new audits."""
         with self.lock:
-            new = {judge: self._audits(judge) for judge in self._judges()}
-            new = {j: it for j, it in new.items() if self._calibrations.get(j, (0,))[0] != it.count}
-            audits = {judge: (it.count, list(it.newest)) for judge, it in new.items()}
-        for judge, (count, newest) in audits.items():
-            self._calibrations[judge] = (count, calibrate(newest))
+            all_audits = {judge: self._audits(judge) for history in self.histories for judge in history.audits}
+            new = {
+                judge: (audits.count, list(audits.newest))
+                for judge, audits in all_audits.items()
+                if judge not in self._judged or self._judged[judge].count != audits.count
+            }
+        for judge, (count, newest) in new.items():
+            calibration = calibrate(newest)
+            passed = sum((calibration.probability(raw) >= 0.5) == truth for raw, truth in newest)
+            self._judged[judge] = Judged(count, calibration, passed)
 
     def _calibration(self, judge: str) -> Calibration:
-        return self._calibrations[judge][1] if judge in self._calibrations else UNPROVEN
+        return self._judged[judge].calibration if judge in self._judged else UNPROVEN
 
     def _calibration_page(self, judge: str) -> Json:
         calibration = self._calibration(judge)

@@ -31,7 +31,10 @@ DEFINITIONS: dict[str, str] = {
         "any report that ignores the answer."
     ),
     "informedness_lower": "Lower 90% confidence bound of the informedness; it is the judge's weight in a jury.",
-    "audits": "Verdicts on answers whose truth the verifier knows; a judge cannot tell them from others.",
+    "audits": (
+        "Verdicts on answers whose truth the verifier knows; passed where the calibrated verdict, of the newest 400 of "
+        "each judge, was on the right side."
+    ),
     "critiques": "Answers of others that a peer criticised.",
     "share_audited": "Share of a peer's announced records that a peer here fetched and checked in full.",
     "streak": "Rounds in a row, up to the newest, in which a peer published answers.",

@@ -25,7 +25,7 @@ from swarm.round.home import JOURNAL_NAME
 
 BUSY_S = 2.0
 """How long a read waits for a writer."""
-AT_ONCE = 250
+AT_ONCE = 100
 """Rounds that are read at a time."""
 RETRY_S = 5.0
 """Between two attempts to read a journal that cannot be read."""
