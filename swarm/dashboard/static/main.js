@@ -122,7 +122,9 @@ function content() {
   return message("Nothing to show yet", failure.message);
 }
 
-const message = (heading, sentence) => h("div", { class: "page" }, h("h1", { tabindex: -1 }, heading), h("p", { class: "lead" }, line(sentence, 300)));
+const sentence = (text) => line(text, 300).replace(/^./, (first) => first.toUpperCase());
+
+const message = (heading, what) => h("div", { class: "page" }, h("h1", { tabindex: -1 }, heading), h("p", { class: "lead" }, sentence(what)));
 
 /** What is wrong or old, and since when; the rest goes on. */
 function notices() {
@@ -136,8 +138,6 @@ function notices() {
     ),
   );
 }
-
-const sentence = (text) => line(text, 300).replace(/^./, (first) => first.toUpperCase());
 
 function connection() {
   const [kind, word] = failure && !failure.status ? ["lost", "not connected"] : !status ? ["", ""] : status.live ? ["live", "live"] : ["ended", "at rest"];

@@ -180,7 +180,7 @@ def test_axe_finds_nothing(visit, swarm, axe):
 
 @pytest.fixture
 def own(tmp_path, swarm, browser):
-    """A dashboard over a copy of the swarm, for tests that break it."""
+    """A dashboard over a copy of the swarm, for tests that break it. Named before `visit`, so that it outlives the pages."""
     home = tmp_path / "copy"
     for journal in swarm.journals:
         target = home / journal.path.parent.name
@@ -193,7 +193,7 @@ def own(tmp_path, swarm, browser):
     serving.stop()
 
 
-def test_the_server_dies_and_comes_back(visit, own):
+def test_the_server_dies_and_comes_back(own, visit):
     page = visit("/leaderboard", url=own.url, tolerant=True)
     expect(rows(page)).to_have_count(3)
     own.stop()
@@ -205,7 +205,7 @@ def test_the_server_dies_and_comes_back(visit, own):
     expect(page.locator("#connection")).not_to_have_text("not connected")
 
 
-def test_a_damaged_journal_is_told_and_the_rest_goes_on(visit, own):
+def test_a_damaged_journal_is_told_and_the_rest_goes_on(own, visit):
     page = visit("/leaderboard", url=own.url)
     expect(rows(page)).to_have_count(3)
     damaged = own.home / "peer-2" / "journal.sqlite"
@@ -216,7 +216,7 @@ def test_a_damaged_journal_is_told_and_the_rest_goes_on(visit, own):
     expect(rows(page)).to_have_count(3)
 
 
-def test_a_chain_that_is_away_is_told(visit, own):
+def test_a_chain_that_is_away_is_told(own, visit):
     with sqlite3.connect(own.home / "peer-1" / "journal.sqlite") as database:
         database.execute("INSERT INTO meta VALUES ('rpc', 'http://127.0.0.1:9')")
     page = visit("/trust", url=own.url)

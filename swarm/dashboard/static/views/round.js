@@ -81,22 +81,27 @@ function taskCard(task) {
 }
 
 function authorColumn(task, author, name) {
-  const answers = task.answers.filter((answer) => answer.author === author);
-  return h("section", { class: "author", "aria-label": `Answers of ${line(name, 28)}` }, h("h3", {}, peerLink(author, name)), answers.map((answer) => answerBlock(task, answer)));
+  const answers = task.answers.filter((answer) => answer.author === author).map((answer) => withTalk(task, answer));
+  // The discussed one first, so that these stand side by side.
+  const ordered = answers.toSorted((a, b) => b.talk - a.talk);
+  return h("section", { class: "author", "aria-label": `Answers of ${line(name, 28)}` }, h("h3", {}, peerLink(author, name)), ordered.map(answerBlock));
 }
 
-function answerBlock(task, answer) {
+/** An answer with all that was said about it. */
+function withTalk(task, answer) {
   const about = (item) => item.author === answer.author && item.sample === answer.sample;
-  const jury = task.jury.find(about);
-  const critiques = task.critiques.filter(about);
-  const revisions = task.revisions.filter(about);
+  const [critiques, revisions] = [task.critiques.filter(about), task.revisions.filter(about)];
+  return { answer, critiques, revisions, jury: task.jury.find(about), talk: critiques.length + revisions.length };
+}
+
+function answerBlock({ answer, critiques, revisions, jury }) {
   return h(
     "article",
-    { class: critiques.length || revisions.length ? "answer discussed" : "answer" },
+    { class: "answer" },
     h("div", { class: "row" }, foreign(answer.text), mark(answer.reward)),
     answer.finished === false && h("p", { class: "quiet-text" }, "cut off at the length limit"),
     typeof jury?.probability === "number" && h("p", { class: "verdict" }, term("jury", "jury"), probabilityBar(jury.probability, "The jury's probability that it is right")),
-    critiques.map((critique) => critiqueBlock(critique)),
+    critiques.map(critiqueBlock),
     revisions.length > 0 &&
       h(
         "div",
