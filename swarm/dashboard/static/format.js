@@ -21,7 +21,7 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 export function duration(seconds) {
   if (!known(seconds)) return NONE;
   const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${seconds < 10 && seconds % 1 ? number(seconds, 1) : s} s`;
+  if (s < 60) return `${seconds > 0 && seconds < 10 && seconds % 1 ? number(seconds, 1) : s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
   if (s < 86_400) return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, "0")} min`;
   return `${plural(Math.floor(s / 86_400), "day")} ${Math.floor((s % 86_400) / 3600)} h`;

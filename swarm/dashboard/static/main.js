@@ -148,8 +148,7 @@ function connection() {
 function tick() {
   const at = Date.now() / 1000 + clock;
   for (const timer of document.querySelectorAll("[data-until]")) {
-    const left = Number(timer.dataset.until) - at;
-    timer.textContent = left > 0 ? duration(Math.ceil(left)) : "any moment";
+    timer.textContent = duration(Math.ceil(Number(timer.dataset.until) - at));
   }
   for (const bar of document.querySelectorAll("[data-from]")) {
     const [from, to] = [Number(bar.dataset.from), Number(bar.dataset.to)];

@@ -214,10 +214,10 @@ export function paged(key, rows, step, { local, set }, make) {
   const grow = () => (local[key] = shown + step);
   return [
     make(rows.slice(0, shown)),
-    left > 0 && h("button", { type: "button", class: "more", onclick: () => set({}, grow) }, `Show ${number(Math.min(step, left))} more of ${number(left)}`),
+    left > 0 && h("button", { type: "button", class: "more", onclick: () => set({}, grow) }, left > step ? `Show ${number(step)} more of ${number(left)}` : `Show the other ${number(left)}`),
   ];
 }
 
 /** Text that counts down to a moment (unix seconds of the server's clock); main.js keeps it going. */
 export const countdown = (until, now) =>
-  h("span", { role: "timer", "data-until": until }, until > now ? duration(until - now) : "any moment");
+  h("span", { role: "timer", "data-until": until }, duration(until - now));

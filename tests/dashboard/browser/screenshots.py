@@ -14,7 +14,7 @@ IMAGES = Path(__file__).parents[3] / "docs" / "images"
 SETTLED_MS = 1500
 """For charts to be drawn and the chain to be asked."""
 ASK_S = 30
-DESK = {"viewport": {"width": 1280, "height": 860}, "device_scale_factor": 1.5}
+DESK = {"viewport": {"width": 1280, "height": 860}, "device_scale_factor": 1}
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2}
 
 

@@ -180,7 +180,7 @@ def test_axe_finds_nothing(visit, swarm, axe):
 
 @pytest.fixture
 def own(tmp_path, swarm, browser):
-    """A dashboard over a copy of the swarm, for tests that break it. Named before `visit`, so that it outlives the pages."""
+    """A dashboard over a copy, for tests that break it. They name it before `visit`, so that it outlives the pages."""
     home = tmp_path / "copy"
     for journal in swarm.journals:
         target = home / journal.path.parent.name

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
-import { duration, number, percent } from "../format.js";
+import { number, percent } from "../format.js";
 import { card, empty, term } from "../parts.js";
 import { line } from "../text.js";
 
@@ -45,7 +45,7 @@ export function render({ peers }, { query, set }) {
       chart("reward", "Reward of revisions", mine(along("revise"))),
       chart("trained", "Groups trained", [one("all", along("trained"), true), one("of these from others", along("fetched"))], { format: (value) => number(value) }),
       chart("dropped", "Groups left out, by reason", parts("dropped"), { format: (value) => number(value) }),
-      chart("seconds", "Time by stage", parts("seconds"), { format: duration }),
+      chart("seconds", "Time by stage", parts("seconds"), { format: (value) => `${number(value)} s` }),
       chart("tokens_per_s", "Tokens per second", mine(along("tokens_per_s")), { format: (value) => number(value) }),
       chart("drift", "Drift between sampling and training", mine(along("drift")), { format: (value) => value.toExponential(1) }),
     ),
