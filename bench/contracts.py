@@ -14,7 +14,7 @@ RESULT = Path(__file__).parent / "results" / "contracts.md"
 LEAST_LINES, LEAST_BRANCHES = 1.0, 0.95
 
 ANCHOR_REGISTER, ANCHOR_REWARD, ANCHOR_WINNERS = 89_000, 176_000, 264_000
-"""Gas of the anchor's registerPeer, submitReward and submitWinners, per peer and submission (its own test-suite)."""
+"""Gas of the anchor's registerPeer, submitReward and submitWinners, per peer and submission."""
 ROUNDS_PER_EPOCH = 60
 
 Counts = dict[str, tuple[int, int]]

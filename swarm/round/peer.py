@@ -271,7 +271,8 @@ class Peer:
         try:
             self._measure(ordinal)
             schedule.gather(self._options.wait_for)
-            number = schedule.first(last.number if last else -1)
+            begun = int(self._journal.get("begun") or -1)
+            number = schedule.first(max(begun, last.number) if last else begun)
             while True:
                 ordinal += 1
                 self._play(number, ordinal, schedule, driver)
@@ -288,6 +289,7 @@ class Peer:
         return True
 
     def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
+        self._journal.put("begun", str(number))  # killed in it, this peer must not say something else in it later
         schedule.begin(number, ordinal, self._learner.counters.generated_tokens_per_second)
         started = time.time()
         seed, from_chain = round_seed(self._membership.chain, self._membership.swarm, schedule.clock, number)

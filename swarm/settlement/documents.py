@@ -12,11 +12,12 @@ from swarm import PROTOCOL
 from swarm.recipe.schema import Stage
 from swarm.round.wire import Digest, PeerId, Raw, RecordRefused, Wire, pack, unpack
 
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 16 * 2**20
 """Of a manifest's or a statement's blob."""
+_MAX_JSON_BYTES = 64 * 2**20
 MAX_MANIFESTS = 64
 """In a statement: those of the first peers in the order of proposers."""
-_MAX_RECORDS = 400_000
+_MAX_RECORDS = 100_000
 _MAX_PEERS = 20_000
 
 Round = Annotated[int, Field(ge=0, lt=2**53)]
@@ -139,4 +140,4 @@ def decode(kind: type[Document], blob: bytes) -> Document:
     """
     if len(blob) > MAX_BYTES:
         raise RecordRefused("too large", f"a document of {len(blob)} bytes; at most {MAX_BYTES} are allowed")
-    return unpack(kind, blob, 8 * MAX_BYTES)
+    return unpack(kind, blob, _MAX_JSON_BYTES)

@@ -33,6 +33,8 @@ from swarm.settlement.papers import Papers
 
 logger = logging.getLogger(__name__)
 
+MAX_EPOCHS = 16
+"""A settlement covers so many epochs at most; what was unsettled for longer is lost."""
 _FALSE = "false settlement "
 
 
@@ -87,7 +89,7 @@ class Recomputation:
         if posted is not None:
             previous = Previous(epoch=posted.epoch, data_hash=posted.outcome.data_hash.hex())
             before = self.settled(posted)
-        first = previous.epoch + 1 if previous else 0
+        first = max(previous.epoch + 1 if previous else 0, epoch + 1 - MAX_EPOCHS)
         rounds = self._epochs.rounds(first, epoch)
         return Basis(self._swarm, self._recipe, epoch, rounds, previous, before, self._seed_of)
 

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 STOP_S = 15.0
+EAGER_TURNS = 8
+"""Proposers' turns in which an epoch is looked at every POLL_S."""
 _MAX_PAUSE_S = 30.0
 
 
@@ -57,6 +59,8 @@ class Settler:
         self._clock = clock
         self._epochs = Epochs(clock, terms.epoch_seconds)
         self._guardian = terms.guardian
+        # so that what was posted is followed through its challenge window, however short
+        self._slow_s = min(_MAX_PAUSE_S, max(POLL_S, min(self._epochs.term_s, terms.challenge_seconds / 10)))
         self._chain = Settlements(registry)
         self._papers = Papers(network, journal, swarm, fetch_s=max(5.0, self._epochs.term_s))
         self._seeds = Seeds(registry.chain, swarm, clock, journal)
@@ -90,8 +94,9 @@ class Settler:
         pause_s = POLL_S
         while not self._stop.wait(pause_s):
             try:
-                self._step(time.time())
-                pause_s = POLL_S
+                now = time.time()
+                self._step(now)
+                pause_s = self._pause_s(now)
                 if self._away:
                     self._away = False
                     self._emit("settlement", epoch=None, state="resumed", what="settling goes on")
@@ -100,7 +105,7 @@ class Settler:
                 if not self._away:
                     self._away = True
                     self._emit("settlement", epoch=None, state="waiting", what=f"settling waits: {error}")
-            except Exception:
+            except Exception:  # a bug here must not end the training; it is logged as the bug it is
                 pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
                 logger.exception("settling failed, and is tried again")
 
@@ -121,6 +126,14 @@ class Settler:
             else:
                 self._judge(self._counting, posted)
                 self._posted = posted
+
+    def _pause_s(self, now: float) -> float:
+        """Short while an epoch is being settled, longer where nothing but a late vote or a freeze can come."""
+        counting = self._counting
+        if counting and self._posted is None and self._epochs.turn(counting.epoch, now) < EAGER_TURNS:
+            return POLL_S
+        until_next = self._epochs.counted_from(self._epochs.due(now) + 1) - now
+        return min(self._slow_s, max(POLL_S, until_next))
 
     def _open(self, epoch: int) -> Counting:
         return Counting(

@@ -37,6 +37,8 @@ def test_join_late_die_and_return(tmp_path):
             assert returned.wait_for("identity", 5)["peer_id"] == me["peer_id"]
             assert returned.finish(120) == 0, returned.stderr.decode()
             assert returned.of("round_done")[-1]["partners"] == 1
+            # it may have announced something in the round in which it was killed, and must not announce anything else
+            assert returned.of("round")[0]["round"] > joiner.of("round")[-1]["round"]
         peer = json.loads(summary.read_text())["peers"][0]
         assert peer["rounds"] == done + 3
         assert peer["points"] >= points > 0

@@ -32,6 +32,7 @@ def recipe(tmp_path):
 @pytest.fixture
 def swarm(tmp_path, recipe):
     """Starts four peers, the first of which is honest and the guardian, and the last `liars` of which lie together."""
+    started = []
     with ExitStack() as stack:
 
         def start(*arguments, liars=0):
@@ -49,9 +50,12 @@ def swarm(tmp_path, recipe):
                 )
                 for number in range(1, PEERS)
             ]
-            return [first, *others]
+            started.extend([first, *others])
+            return started
 
         yield start
+        for peer in started:
+            peer.process.terminate()
 
 
 @pytest.fixture
@@ -88,31 +92,24 @@ def audit(home, epoch):
     return command("audit", epoch, "--home", home)
 
 
-def test_a_swarm_settles_by_itself_on_any_chain(swarm, tmp_path, anvil):
-    peers = swarm("--rpc", anvil.url)
+def test_a_swarm_settles_by_itself_on_any_chain_and_one_liar_changes_nothing(swarm, tmp_path, anvil):
+    peers = swarm("--rpc", anvil.url, liars=1)
     epoch = settled(peers[0], "final")["epoch"]
-    for peer in peers:
+    honest = peers[:3]
+    for peer in honest:
         settled(peer, "final", epoch=epoch)
-        assert not [e for e in peer.of("settlement") if e["state"] in ("false", "refused", "frozen")]
-    for number in (0, 3):
+        for event in peer.of("settlement"):
+            assert event["state"] not in ("false", "frozen")
+            # where the liar's turn to propose came first
+            assert event["state"] != "refused" or "do not follow from the records" in event["what"]
+    for number in (0, 2):
         status, found, errors = audit(tmp_path / str(number), epoch)
         assert status == 0 and found["agrees"] and found["state"] == "final", errors
-        assert found["records"] > 0 and sum(found["points"].values()) > 0
+        assert found["records"] > 0 and 0 < max(found["points"].values()) < 1000
     status, told, errors = command("claim", "--home", tmp_path / "1")
     assert status == 0, errors
     me = load_or_create(tmp_path / "1" / "identity.key")
     assert told["accounts"][me.address]["settled"] >= round(1e6 * found["points"][me.peer_id])
-
-
-def test_one_false_signature_changes_nothing(swarm, tmp_path):
-    peers = swarm(liars=1)
-    epoch = settled(peers[0], "final")["epoch"]
-    settled(peers[0], "posted", epoch=epoch + 1)
-    status, found, errors = audit(tmp_path / "0", epoch + 1)
-    assert status == 0 and 0 < max(found["points"].values()) < 1000, errors
-    for peer in peers:
-        for event in peer.of("settlement"):  # where the liar's turn came first
-            assert event["state"] != "refused" or "do not follow from the records" in event["what"]
 
 
 def test_a_false_settlement_by_more_than_half_is_frozen_and_everybody_is_told(swarm, tmp_path):
