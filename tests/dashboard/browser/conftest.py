@@ -14,8 +14,9 @@ HERE = Path(__file__).parent
 INSTALL_S = 240
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
+    """Ends with the module: while Playwright runs, nothing else in this thread can run an event loop."""
     why = chromium.missing()
     if why:
         pytest.skip(why)
@@ -23,7 +24,7 @@ def browser():
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def swarm(tmp_path_factory):
     small = SmallSwarm(tmp_path_factory.mktemp("swarm"))
     for _ in range(3):
@@ -32,7 +33,7 @@ def swarm(tmp_path_factory):
     small.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def dashboard(browser, swarm):
     serving = Serving(swarm.folder)
     serving.start()
