@@ -9,6 +9,8 @@ commands:
   join      start a swarm, or join one (swarm join --help)
   recipe    check a recipe file and print what it resolves to
   model     obtain a model and print its folder
+  dashboard show a swarm in the browser, from the journals of a home
+  top       the same essentials in the terminal
   audit     recompute a settled epoch from the records, and compare it with the chain
   summary   print a file that --summary wrote as a table
   deploy    put the contract of a new swarm on a chain
@@ -34,6 +36,14 @@ def main() -> int:
             from swarm.training import obtain
 
             return obtain.main(arguments)
+        case "dashboard":
+            from swarm.dashboard import command as dashboard
+
+            return dashboard.main(arguments)
+        case "top":
+            from swarm.dashboard import top
+
+            return top.main(arguments)
         case "audit":
             from swarm.settlement import audit
 

@@ -8,7 +8,8 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 Event = dict[str, Any]
@@ -16,14 +17,26 @@ Sink = Callable[[Event], None]
 
 
 class Emitter:
-    """Stamps events and hands them to a sink. Safe to call from several threads."""
+    """Stamps events and hands them to its sinks. Safe to call from several threads."""
 
     def __init__(self, sink: Sink, peer: str) -> None:
-        self._sink = sink
+        self._sinks: tuple[Sink, ...] = (sink,)
         self.peer = peer
 
     def __call__(self, kind: str, **fields: Any) -> None:
-        self._sink({"at": round(time.time(), 3), "event": kind, "peer": self.peer, **fields})
+        event = {"at": round(time.time(), 3), "event": kind, "peer": self.peer, **fields}
+        for sink in self._sinks:
+            sink(event)
+
+    @contextmanager
+    def also(self, sink: Sink) -> Iterator[None]:
+        """Hand events to another sink too, until the end of the block."""
+        before = self._sinks
+        self._sinks = (*before, sink)
+        try:
+            yield
+        finally:
+            self._sinks = before
 
 
 class PlainSink:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from swarm.dashboard.port import DASHBOARD, port_number
 from swarm.dashboard.terminal import Display
 from swarm.errors import SwarmError
 from swarm.events import Emitter, PlainSink, Sink
@@ -50,6 +51,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--summary", type=Path, metavar="FILE", help="write what came of it as JSON at the end")
     p.add_argument("--plain", action="store_true", help="one JSON object per event instead of the live display")
     p.add_argument(
+        "--dashboard",
+        type=port_number,
+        nargs="?",
+        const=DASHBOARD,
+        metavar="PORT",
+        help=f"show it in the browser too, on this machine (port: {DASHBOARD})",
+    )
+    p.add_argument(
         "--wait-for", type=_positive, default=1, metavar="N", help="start the first round when N peers are here"
     )
     chain = p.add_argument_group("chain")
@@ -57,12 +66,14 @@ def parser() -> argparse.ArgumentParser:
     chain.add_argument(
         "--contract", metavar="ADDR", help="a swarm's registry on that chain (default: deploy a new one)"
     )
-    chain.add_argument("--chain-port", type=_port, default=0, metavar="PORT", help="port of the development chain")
+    chain.add_argument(
+        "--chain-port", type=port_number, default=0, metavar="PORT", help="port of the development chain"
+    )
     network = p.add_argument_group("network")
     network.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
-    network.add_argument("--port", type=_port, default=0, help="port to listen on (default: any that is free)")
+    network.add_argument("--port", type=port_number, default=0, help="port to listen on (default: any that is free)")
     network.add_argument("--announce-host", metavar="ADDR", help="address under which others reach this machine")
     device = p.add_argument_group("device")
     device.add_argument("--device", help="cuda, mps or cpu (default: the best one here)")
@@ -118,6 +129,7 @@ def _run_peer(
     options: argparse.Namespace, invite: Any, recipe: Recipe | None, sink: Sink, stop: threading.Event
 ) -> dict[str, Any] | None:
     # Imported here: torch takes seconds, and --help or a wrong recipe should not wait for them.
+    from swarm.dashboard.command import beside
     from swarm.round.home import HomeInUse
     from swarm.round.peer import Options, Peer
     from swarm.round.schedule import Stopped
@@ -147,7 +159,8 @@ def _run_peer(
             stop,
         )
         try:
-            return peer.run()
+            with beside(home, options.dashboard, emit):
+                return peer.run()
         except HomeInUse:
             if options.home is not None:
                 raise
@@ -224,13 +237,6 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return value
 
 

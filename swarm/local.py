@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.chain.launch import start_node
+from swarm.dashboard.command import beside
 from swarm.errors import SwarmError
 from swarm.events import Emitter, Event, Sink
 from swarm.join import HOMES
@@ -55,6 +56,7 @@ class LocalSwarm:
         if self._recipe is not None:
             obtain(options.model or self._recipe.model.id, lambda line: self._emit("starting", what=line))
         with ExitStack() as stack:
+            stack.enter_context(beside(base, options.dashboard, self._emit))
             rpc = options.rpc
             if rpc is None and options.invite is None:
                 self._emit("starting", what="the development chain", expect_s=5)

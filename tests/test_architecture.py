@@ -18,13 +18,14 @@ MAY_USE = {
     "journal": {"journal"},
     "settlement": {"settlement", "round", "recipe", "judging", "network", "chain", "identity", "journal"},
     "onchain": {"onchain", "chain", "identity", "journal", "network", "recipe", "round", "settlement"},
-    "dashboard": {"dashboard", "journal", "chain"},
+    "dashboard": {"dashboard", "journal", "chain", "identity", "judging", "network", "recipe", "round", "settlement"},
 }
 FORBIDDEN = {
     "recipe": {"torch", "transformers", "hivemind", "socket", "requests", "urllib", "time"},
     "judging": {"torch", "hivemind", "time", "random", "socket", "os", "pathlib"},
     "training": {"hivemind", "swarm.network", "swarm.round"},
     "settlement": {"torch", "transformers"},
+    "dashboard": {"torch", "transformers", "hivemind"},
 }
 
 

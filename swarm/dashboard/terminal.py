@@ -81,6 +81,9 @@ class View:
         self.home = plain_text(event["home"])
         self._say(event, f"{event['peers']} peers, homes below {event['home']}")
 
+    def _dashboard(self, event: Event) -> None:
+        self._say(event, f"the dashboard is at {event['url']}")
+
     def _starting(self, event: Event) -> None:
         expected = f" (about {event['expect_s']} s)" if "expect_s" in event else ""
         self._say(event, f"{event['what']}{expected}")

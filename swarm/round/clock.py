@@ -17,6 +17,11 @@ SETTLE_S = 1.0
 """Seconds between the last peer's finish and the next start: time for the announcement to reach everybody."""
 
 
+def lifetime_s(timing: Timing) -> float:
+    """How long the announcements of a round stay in the DHT."""
+    return min(3600.0, 3.0 * timing.round_s + 60)
+
+
 @dataclass(frozen=True)
 class Clock:
     """When things happen, in unix seconds."""

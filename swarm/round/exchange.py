@@ -11,6 +11,7 @@ from swarm.network.announcements import Announcement, encode_record
 from swarm.network.blobs import BlobRef
 from swarm.network.node import Network
 from swarm.recipe.schema import Recipe, Stage
+from swarm.round.clock import lifetime_s
 from swarm.round.records import DoneNote, StageNote, StageRecord, check_header, check_lengths, decode, encode
 from swarm.round.wire import Message, RecordRefused, note_bytes, read_note
 
@@ -39,7 +40,7 @@ class Exchange:
         self._swarm = swarm
         self._recipe = recipe
         self._fetch_s = min(MAX_FETCH_S, FETCH_SHARE * recipe.timing.round_s)
-        self._lifetime_s = min(3600.0, 3.0 * recipe.timing.round_s + 60)
+        self._lifetime_s = lifetime_s(recipe.timing)
         self.refused: Counter[str] = Counter()
         """Records of others that were not accepted, by reason."""
 

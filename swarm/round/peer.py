@@ -15,6 +15,7 @@ from swarm.events import Emitter
 from swarm.identity.key import load_or_create
 from swarm.identity.names import name_of
 from swarm.journal.journal import Journal
+from swarm.journal.latest import Latest
 from swarm.judging.calibration import WINDOW, calibrate
 from swarm.network.daemon import check_port
 from swarm.network.invite import Invite
@@ -106,6 +107,7 @@ class Peer:
         self._emit.peer = self._name
         self._journal = Journal(self._home.journal_file)
         stack.callback(self._journal.close)
+        stack.enter_context(self._emit.also(Latest(self._journal)))
         self._emit(
             "identity", peer_id=self._identity.peer_id, address=self._identity.address, home=str(self._home.path)
         )

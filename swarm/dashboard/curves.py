@@ -1,0 +1,83 @@
+"""Series over rounds, of bounded length whatever the number of rounds."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from swarm.dashboard.history import History
+
+Json = dict[str, Any]
+
+MAX_CURVE = 500
+"""Points of a curve; more rounds than these are averaged in equal runs."""
+STAGES = ("answer", "critique", "revise")
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return round(math.fsum(known) / len(known), 4) if known else None
+
+
+def thinned(curve: Sequence[Any], limit: int = MAX_CURVE) -> list[Any]:
+    """At most `limit` entries of a curve, evenly spread, the first and the last among them."""
+    if len(curve) <= limit:
+        return list(curve)
+    return [curve[round(place * (len(curve) - 1) / (limit - 1))] for place in range(limit)]
+
+
+def curves_of(history: History) -> Json:
+    """Every series of one home; rounds are averaged in equal runs where there are too many."""
+    run = -(-len(history.rounds) // MAX_CURVE)
+    runs = [history.rounds[start : start + run] for start in range(0, len(history.rounds), run)]
+
+    def series(value: Callable[[Json], float | None]) -> list[float | None]:
+        return [mean(value(found.report) for found in rounds) for rounds in runs]
+
+    def each(part: str, names: Iterable[str], default: float | None = None) -> dict[str, list[float | None]]:
+        return {name: series(partial(_part, part, name, default)) for name in names}
+
+    def names(part: str) -> list[str]:
+        return sorted({name for found in history.rounds for name in found.report[part]})
+
+    return {
+        "ordinals": [rounds[-1].ordinal for rounds in runs],
+        "times": [rounds[-1].finished for rounds in runs],
+        **each("rewards", STAGES),
+        "heldout": thinned([[o, round(correct / count, 4)] for o, _, correct, count in history.heldout if count]),
+        "trained": series(lambda report: report["groups_trained"]),
+        "fetched": series(lambda report: report["groups_fetched"]),
+        "dropped": each("dropped", names("dropped"), 0),
+        "seconds": each("seconds", names("seconds")),
+        "tokens_per_s": series(tokens_per_s_of),
+        "drift": series(lambda report: report["update"].get("mean_ratio_drift")),
+    }
+
+
+def _part(part: str, name: str, default: float | None, report: Json) -> float | None:
+    return report[part].get(name, default)
+
+
+def means_of(peers: Sequence[Json]) -> Json:
+    """The mean of the peers' series at each ordinal that any of them has."""
+    at: dict[str, dict[int, list[float]]] = {}
+    for peer in peers:
+        for name in (*STAGES, "trained", "fetched", "tokens_per_s", "drift"):
+            for ordinal, value in zip(peer["ordinals"], peer[name], strict=True):
+                at.setdefault(name, {}).setdefault(ordinal, []).extend([] if value is None else [value])
+        for ordinal, share in peer["heldout"]:
+            at.setdefault("heldout", {}).setdefault(ordinal, []).append(share)
+    heldout = at.pop("heldout", {})
+    ordinals = thinned(sorted({ordinal for values in at.values() for ordinal in values}))
+    return {
+        "ordinals": ordinals,
+        **{name: [mean(values.get(ordinal, ())) for ordinal in ordinals] for name, values in at.items()},
+        "heldout": thinned([[ordinal, mean(shares)] for ordinal, shares in sorted(heldout.items())]),
+    }
+
+
+def tokens_per_s_of(report: Json) -> float | None:
+    """Generated tokens over the seconds of the three stages."""
+    seconds = math.fsum(report["seconds"].get(stage, 0.0) for stage in STAGES)
+    return round(report["generated_tokens"] / seconds, 1) if seconds > 0 else None

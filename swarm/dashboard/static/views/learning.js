@@ -1,0 +1,91 @@
+/** Does it learn, from what, and how fast. */
+
+import { get } from "../api.js";
+import { lineChart } from "../charts.js";
+import { h } from "../dom.js";
+import { number, percent } from "../format.js";
+import { card, empty, term } from "../parts.js";
+import { line } from "../text.js";
+
+const MOST_PEERS = 8;
+
+// What a curve is made of: a peer's values as [ordinal, value].
+const along = (key) => (peer) => zip(peer, peer[key]);
+const within = (key, part) => (peer) => zip(peer, peer[key][part]);
+const zip = (peer, values) => (values ?? []).map((value, index) => [peer.ordinals[index], value]);
+
+export const title = () => "Learning";
+export const load = () => get("learning");
+
+export function render({ peers }, { query, set }) {
+  const heading = h("h1", { tabindex: -1 }, "Learning");
+  const chosen = peers[query.get("peer")];
+  const shown = chosen ? [chosen] : Object.values(peers);
+  if (!shown.length) return h("div", { class: "page" }, heading, card(null, empty("No round has been finished yet.")));
+
+  const x = query.get("x") === "time" ? "time" : "round";
+  const chart = (key, title, series, options) => card(term(key, title), lineChart({ label: title, series, x, ...options }));
+  const one = (label, of, strong) => ({ label, strong, points: mean(shown, of, x) });
+  const mine = (of) => {
+    if (shown.length === 1) return [one(shown[0].name, of, true)];
+    return [one("mean of the swarm", of, true), ...shown.slice(0, MOST_PEERS).map((peer) => ({ label: peer.name, points: mean([peer], of, x) }))];
+  };
+  const parts = (key) => [...new Set(shown.flatMap((peer) => Object.keys(peer[key])))].map((part) => one(part, within(key, part)));
+  return h(
+    "div",
+    { class: "page wide" },
+    heading,
+    toolbar(peers, query, set),
+    h(
+      "div",
+      { class: "columns first-wide" },
+      chart("heldout", "Held-out accuracy", mine((peer) => peer.heldout), { range: [0, 1], format: (value) => percent(value) }),
+      chart("reward", "Reward of answers", mine(along("answer"))),
+      chart("reward", "Reward of critiques", mine(along("critique"))),
+      chart("reward", "Reward of revisions", mine(along("revise"))),
+      chart("trained", "Groups trained", [one("all", along("trained"), true), one("of these from others", along("fetched"))], { format: (value) => number(value) }),
+      chart("dropped", "Groups left out, by reason", parts("dropped"), { format: (value) => number(value) }),
+      chart("seconds", "Time by stage", parts("seconds"), { format: (value) => `${number(value)} s` }),
+      chart("tokens_per_s", "Tokens per second", mine(along("tokens_per_s")), { format: (value) => number(value) }),
+      chart("drift", "Drift between sampling and training", mine(along("drift")), { format: (value) => value.toExponential(1) }),
+    ),
+  );
+}
+
+/** The mean of the peers at each ordinal, as [x, y]; by time, a point lies at the mean of their moments. */
+function mean(peers, of, x) {
+  const found = new Map();
+  for (const peer of peers) {
+    for (const [ordinal, value] of of(peer)) {
+      if (typeof value !== "number") continue;
+      if (!found.has(ordinal)) found.set(ordinal, []);
+      found.get(ordinal).push([x === "time" ? moment(peer, ordinal) : ordinal, value]);
+    }
+  }
+  const average = (points, place) => points.reduce((sum, point) => sum + point[place], 0) / points.length;
+  return [...found.values()].map((points) => [average(points, 0), average(points, 1)]);
+}
+
+/** When a peer finished a round of it; what was measured before the first lies at the first. */
+const moment = (peer, ordinal) => peer.times[Math.max(0, peer.ordinals.findLastIndex((done) => done <= ordinal))];
+
+function toolbar(peers, query, set) {
+  const choice = (key, label, options) =>
+    h(
+      "label",
+      {},
+      h("span", {}, label),
+      h(
+        "select",
+        { value: query.get(key) ?? "", onchange: (event) => set({ [key]: event.target.value }) },
+        options.map(([value, text]) => h("option", { value, selected: value === (query.get(key) ?? "") }, text)),
+      ),
+    );
+  return h(
+    "form",
+    { class: "toolbar" },
+    choice("peer", "Show", [["", "the swarm"], ...Object.entries(peers).map(([id, peer]) => [id, line(peer.name, 28)])]),
+    choice("x", "Over", [["", "rounds"], ["time", "time"]]),
+    h("span", { class: "downloads" }, h("a", { href: "api/learning.csv", download: true }, "CSV"), h("a", { href: "api/learning", download: "learning.json" }, "JSON")),
+  );
+}
