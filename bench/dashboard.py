@@ -134,9 +134,9 @@ def answers(recipe: Recipe, number: int, author: str, chance: random.Random) -> 
 
 async def measure(board: Board) -> list[tuple[str, float, float, int]]:
     """Per path: seconds of the first answer after a change, the median of later ones, and bytes."""
-    peer_id = board.histories[0].peer_id
-    other = next(peer for peer in board.histories[0].seen if peer != peer_id)
-    newest = board.histories[0].rounds[-1].number
+    peer_id = board.watch.histories[0].peer_id
+    other = next(peer for peer in board.watch.histories[0].seen if peer != peer_id)
+    newest = board.watch.histories[0].rounds[-1].number
     paths = [
         "/", "/api/status", "/api/leaderboard", f"/api/peers/{peer_id}", f"/api/peers/{other}", "/api/rounds",
         f"/api/rounds?before={newest // 2}", f"/api/rounds/{newest}", "/api/learning", "/api/trust", "/metrics",

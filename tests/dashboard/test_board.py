@@ -57,7 +57,7 @@ def test_status(board, played):
 def test_points_are_those_of_the_journals(board, played):
     rows = {row["peer_id"]: row for row in body(board, "/api/leaderboard")["rows"]}
     assert len(rows) == 3 and sorted(row["rank"] for row in rows.values()) == [1, 2, 3]
-    for home in board.histories:
+    for home in board.watch.histories:
         earned = [report["points"] for report in reports(played, home.home.name)]
         row = rows[home.peer_id]
         assert row["points"] == pytest.approx(sum(earned)) and row["spark"] == pytest.approx(earned, abs=1e-3)
@@ -101,7 +101,7 @@ def test_rounds_come_in_pages(board):
 
 def test_a_round_is_what_its_records_say(board):
     page = body(board, "/api/rounds/2")
-    recipe = board.histories[0].recipe
+    recipe = board.watch.histories[0].recipe
     shared = [task for task in page["tasks"] if task["shared"]]
     assert len(shared) == recipe.tasks.shared and len(page["tasks"]) == recipe.tasks.shared + 3 * recipe.tasks.own
     for task, derived in zip(shared, shared_tasks(recipe, SEED), strict=True):
@@ -152,7 +152,7 @@ def test_garbage_in_a_record_costs_only_that_record(homes):
     board = board_of(homes / "peer-1")
     page = body(board, "/api/rounds/1")
     assert page["tasks"] and not any(task["critiques"] for task in page["tasks"]) and len(page["feed"]) == 6
-    peer_id = board.histories[0].peer_id
+    peer_id = board.watch.histories[0].peer_id
     assert body(board, f"/api/peers/{peer_id}")["records"][0]["signature"] is None
 
 
@@ -194,7 +194,7 @@ def test_a_journal_that_breaks_later_stays_as_it_was_and_may_come_back(homes, mo
 
 def test_settled_points_come_from_the_chains_newest_statement(homes):
     board = board_of(homes)
-    peer_id = board.histories[0].peer_id
+    peer_id = board.watch.histories[0].peer_id
     statement = Statement(
         protocol=PROTOCOL, swarm=SWARM, epoch=0, previous=None, manifests=(), records=(), audits={},
         points={peer_id: 2_500_000},
@@ -205,9 +205,9 @@ def test_settled_points_come_from_the_chains_newest_statement(homes):
         journal.keep_paper(data_hash, blob)
     outcome = Outcome(b"r" * 32, bytes.fromhex(data_hash), 2_500_000)
     settlement = Settlement(0, outcome, posted_at=1_700_000_000, frozen=False, previous=None)
-    recipe = board.histories[0].recipe
+    recipe = board.watch.histories[0].recipe
     # an epoch of one tick holds round 0 alone
-    board.chain.standing = Standing(
+    board.watch.chain.standing = Standing(
         registered=frozenset([peer_id]), genesis=0, epoch_s=recipe.timing.tick_s,
         settlements=(Posted(settlement, "final", 3, "0xabc"),), heard=1.0,
     )  # fmt: skip
@@ -223,7 +223,7 @@ def test_settled_points_come_from_the_chains_newest_statement(homes):
 
 def test_a_chain_that_is_away_is_told(homes):
     board = board_of(homes)
-    board.chain.look(place_of(board.histories[0].meta))
+    board.watch.chain.look(place_of(board.watch.histories[0].meta))
     (stale,) = body(board, "/api/status")["stale"]
     assert stale["part"] == "chain" and stale["since"] is not None and "secret" not in stale["why"]
 
@@ -242,7 +242,7 @@ def test_numbers_that_json_does_not_know_are_null(homes):
     report = {**reports(homes, "peer-1")[2], "points": float("nan"), "reward": float("inf")}
     change(homes, "peer-1", "UPDATE rounds SET report = ? WHERE ordinal = 3", json.dumps(report))
     board = board_of(homes / "peer-1")
-    page = body(board, f"/api/peers/{board.histories[0].peer_id}")
+    page = body(board, f"/api/peers/{board.watch.histories[0].peer_id}")
     assert page["rounds"][2]["points"] is None and page["rounds"][2]["reward"] is None
 
 
@@ -258,4 +258,4 @@ def test_a_folder_that_may_only_be_read(homes):
 
 
 def test_the_recipe_is_the_swarms(board):
-    assert board.histories[0].recipe == parse_recipe(board.histories[0].meta["recipe"].encode())
+    assert board.watch.histories[0].recipe == parse_recipe(board.watch.histories[0].meta["recipe"].encode())

@@ -156,7 +156,7 @@ def test_downloads(board):
 def test_a_name_is_no_formula_in_a_spreadsheet(homes):
     evil = '=HYPERLINK("http://evil.example")\r\n"'
     with closing(Journal(homes / "peer-1" / "journal.sqlite")) as journal:
-        Emitter(Latest(journal), evil)("identity", peer_id=board_of(homes).histories[0].peer_id)
+        Emitter(Latest(journal), evil)("identity", peer_id=board_of(homes).watch.histories[0].peer_id)
     board = board_of(homes)
     names = [row["name"] for row in csv.DictReader(io.StringIO(leaderboard_csv(board), newline=""))]
     assert f"'{evil}" in names
