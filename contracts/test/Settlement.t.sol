@@ -245,6 +245,24 @@ contract SettlementTest is SwarmTest {
         expectStatus(0, Settlement.Status.Frozen);
     }
 
+    function testFuzz_onlyABlockingMinorityFreezes(uint8 who, bytes32 other, uint128 points) public {
+        vm.assume(other != ROOT);
+        vm.warp(startOf(1));
+        post(wallets, 0, ROOT, 5);
+        uint256 count;
+        for (uint256 i = 0; i < 4; ++i) {
+            count += (who >> i) & 1;
+        }
+        Settlement.Attestation[] memory dissent = new Settlement.Attestation[](count);
+        for (uint256 i = 4; i > 0; --i) {
+            if ((who >> (i - 1)) & 1 == 1) dissent[--count] = attestation(wallets[i - 1], 0, other, points);
+        }
+        bool enough = dissent.length >= 2;
+        if (!enough) vm.expectRevert(abi.encodeWithSelector(Settlement.TooFewSignatures.selector, dissent.length, 2));
+        registry.freezeByDissent(0, dissent);
+        expectStatus(0, enough ? Settlement.Status.Frozen : Settlement.Status.Pending);
+    }
+
     function test_lessThanABlockingMinorityChangesNothing() public {
         vm.warp(startOf(1));
         post(wallets, 0, ROOT, 5);
