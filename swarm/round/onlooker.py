@@ -25,6 +25,9 @@ from swarm.round.wire import RecordRefused, read_note
 
 logger = logging.getLogger(__name__)
 
+RETRY_S = 0.5
+"""Until the recipe is here; without a pause a network that refuses would be asked without end."""
+
 
 class Onlooker:
     """Open it as a context; a thread of its own listens until the end of the block."""
@@ -78,7 +81,7 @@ class Onlooker:
 
     def _listen(self, membership: Membership) -> None:
         knows_recipe = False
-        while not self._stopping.wait(BEAT_S if knows_recipe else 0):
+        while not self._stopping.wait(BEAT_S if knows_recipe else RETRY_S):
             try:
                 self._emit("peers", peers=self._live(), other_versions=[])
                 if not knows_recipe:
