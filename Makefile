@@ -50,7 +50,8 @@ swarm: model  ## start a local swarm that trains, and print what came of it
 
 test: $(READY)  ## run all tests (no GPU, no network but the package registries)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --ignore tests/swarm
+	$(BIN)/python -m pytest tests/swarm  # each of them starts several peers, which take all cores
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .
