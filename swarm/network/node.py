@@ -40,6 +40,7 @@ _Result = TypeVar("_Result")
 
 _TICK_S = 0.5
 _ADDRESSES_S = 5.0
+_RELAY_WAIT_S = 15.0
 _GRACE_S = 2.0
 _ANNOUNCE_WAIT_S = 2.0
 
@@ -220,6 +221,8 @@ class Network:
             left = timeout_s - (time.monotonic() - started)
             if not await self._meeting.join(bootstrap, max(0.0, min(CONNECT_TIMEOUT_S, left))):
                 _log.warning("none of %d bootstraps answers: alone for now, trying again", len(bootstrap))
+        if self._reach.relays:
+            await self._wait_for_relay(min(_RELAY_WAIT_S, timeout_s - (time.monotonic() - started)))
         jobs = (self._watch_daemon, self._keep_publishing, self._keep_addresses, self._meeting.keep_on)
         self._tasks = [asyncio.ensure_future(job()) for job in jobs]
 
@@ -234,25 +237,35 @@ class Network:
         node = await SwarmNode.start(daemon, self._protocol_class)
         await self._service.serve_on(daemon)
         self._node = node
-        announced = self._reach.announced(port)
-        self.addresses = [f"{address}/p2p/{self.peer_id}" for address in announced]
-        if not announced:
-            await self._look_at_addresses()
-        if not self.addresses:
-            raise SwarmError(f"the libp2p daemon cannot listen on {self._reach.host} port {port}; choose another port")
+        told = self._reach.announced(port) or self._reach.listened(port)
+        self.addresses = [f"{address}/p2p/{self.peer_id}" for address in told]
+        await self._look_at_addresses()
 
     async def _look_at_addresses(self) -> None:
-        """They change when a router maps a port, or a relay is found."""
-        seen = await asyncio.wait_for(self._p2p.get_visible_maddrs(latest=True), CONNECT_TIMEOUT_S)
+        """What p2pd thinks that others can dial, unless this peer was told what to announce."""
+        if self._reach.announced(self._reach.port):
+            return
+        try:
+            seen = await asyncio.wait_for(self._p2p.get_visible_maddrs(latest=True), CONNECT_TIMEOUT_S)
+        except (P2PDaemonError, OSError, EOFError, ValueError, TimeoutError) as error:  # ValueError: none yet
+            _log.debug("own addresses are not known: %r", error)
+            return
         self.addresses = worth_telling([str(address) for address in seen])
 
+    async def _wait_for_relay(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not any("/p2p-circuit" in address for address in self.addresses):
+            if time.monotonic() > deadline:
+                _log.warning("no relay took this peer in within %.0f s; still trying", timeout_s)
+                return
+            await asyncio.sleep(_TICK_S)
+            await self._look_at_addresses()
+
     async def _keep_addresses(self) -> None:
-        while self._reach.outside and not self._reach.announced(self._reach.port):
+        """They change when a router maps a port, or a relay is found or lost."""
+        while self._reach.outside:
             await asyncio.sleep(_ADDRESSES_S)
-            try:
-                await self._look_at_addresses()
-            except (P2PDaemonError, OSError, EOFError, ValueError, TimeoutError) as error:
-                _log.debug("own addresses are not known: %r", error)
+            await self._look_at_addresses()
 
     async def _stop(self) -> None:
         for task in self._tasks:
