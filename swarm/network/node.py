@@ -28,6 +28,7 @@ from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
 from swarm.network.daemon import Daemon, kill_now, start_daemon
 from swarm.network.dht import SwarmNode
+from swarm.network.equivocation import Proof, Witness
 from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
 from swarm.network.protocol import SwarmProtocol
@@ -99,6 +100,7 @@ class Network:
         self._reach = reach
         self._refused: Counter[str] = Counter()
         self._traffic = Traffic()
+        self._witness = Witness()
         self._store = BlobStore(blob_dir, blob_quota_bytes)
         self._tasks: list[asyncio.Task[None]] = []
         self._daemon: Daemon | None = None
@@ -149,6 +151,14 @@ class Network:
         """All blobs that arrive within `timeout_s` seconds, several at once; what did not arrive is absent."""
         deadline = time.monotonic() + timeout_s
         return self._call(self._fetcher.fetch_many(wanted, deadline), timeout_s + _GRACE_S)
+
+    def equivocations(self, number: int) -> list[Proof]:
+        """The proofs, about any writer, that two different things were announced in one slot of a round."""
+        return self._witness.proofs(number)
+
+    def accuse(self, proof: Proof) -> None:
+        """Add a proof that came from elsewhere, with its signatures checked."""
+        self._witness.keep(proof)
 
     def connect(self, addresses: Sequence[str], timeout_s: float) -> bool:
         """Try to reach peers at these multiaddrs; they are also tried again later whenever this peer is alone.
@@ -209,7 +219,7 @@ class Network:
     ) -> None:
         started = time.monotonic()
         self._members = Members(is_member, self.peer_id)
-        validator = AnnouncementValidator(self._swarm_id, self._refused)
+        validator = AnnouncementValidator(self._swarm_id, self._refused, self._witness)
         self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
         service_class = BlobService.bound_to(self._protocol_class.namespace)
         self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)

@@ -9,6 +9,7 @@ import msgpack
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 
 from swarm.network.announcements import Announcement, Refused, check_record
+from swarm.network.equivocation import Witness
 
 _MAX_VERIFIED = 20_000
 
@@ -19,11 +20,12 @@ Entry = tuple[object, bytes, float]
 class AnnouncementValidator(RecordValidatorBase):
     """`check_record` as hivemind calls it, with a memory of what was verified and counts of what was refused."""
 
-    def __init__(self, swarm_id: str, refused: "Counter[str]") -> None:
+    def __init__(self, swarm_id: str, refused: "Counter[str]", witness: Witness | None = None) -> None:
         self._swarm_id = swarm_id
         self.refused = refused
         self.bad = 0
         """How many records no honest node would send."""
+        self._witness = witness or Witness()
         self._verified: OrderedDict[tuple[bytes, str, bytes, float], Announcement] = OrderedDict()
 
     def validate(self, record: DHTRecord) -> bool:
@@ -53,6 +55,7 @@ class AnnouncementValidator(RecordValidatorBase):
             return None
         if memo:
             self._verified[memo] = announcement
+        self._witness.note(announcement)
         while len(self._verified) > _MAX_VERIFIED:
             self._verified.popitem(last=False)
         return announcement

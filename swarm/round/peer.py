@@ -22,7 +22,8 @@ from swarm.network.invite import Invite
 from swarm.network.node import Network
 from swarm.network.reach import Reach
 from swarm.recipe.schema import Recipe
-from swarm.round.clock import Clock
+from swarm.round.accusation import Accuser, reporter
+from swarm.round.clock import Clock, lifetime_s
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
@@ -229,6 +230,15 @@ class Peer:
         membership = self._membership
         outbox = Outbox(self._journal, membership.chain, self._identity, self._emit)
         stack.callback(outbox.stop)
+        self._accuser = Accuser(
+            network=self._network,
+            swarm=membership.swarm,
+            is_member=membership.registry.is_registered,
+            journal=self._journal,
+            lifetime_s=lifetime_s(self._recipe.timing),
+            emit=self._emit,
+            report=reporter(membership.registry, outbox),
+        )
         settler = Settler(
             identity=self._identity,
             swarm=membership.swarm,
@@ -259,7 +269,7 @@ class Peer:
         """Rounds until the last, or until stopped. Whether it ended as it was asked to."""
         recipe, rounds, me = self._recipe, self._options.rounds, self._identity.peer_id
         clock = Clock(self._membership.registry.terms().genesis, recipe.timing)
-        exchange = Exchange(self._network, self._membership.swarm, recipe)
+        exchange = Exchange(self._network, self._membership.swarm, recipe, self._accuser.accused)
         schedule = Schedule(me, clock, exchange, self._presence, self._emit, self._stop)
         driver = Driver(
             peer_id=me,
