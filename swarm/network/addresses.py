@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hivemind.p2p import PeerID
 from hivemind.utils.multiaddr import Multiaddr
@@ -43,6 +43,18 @@ def check_address(address: str, where: str = "the bootstrap list") -> tuple[Peer
         return PeerID.from_base58(peer_id), maddr
     except (ValueError, LookupError, TypeError, OSError, MultiaddrError):
         raise SwarmError(problem) from None
+
+
+def well_formed(addresses: Iterable[str]) -> list[str]:
+    """Those that `check_address` accepts: for addresses that others wrote, where a bad one must hinder nobody."""
+    good = []
+    for address in addresses:
+        try:
+            check_address(address)
+        except SwarmError:
+            continue
+        good.append(address)
+    return good
 
 
 def is_loopback(host: str) -> bool:

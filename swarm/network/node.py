@@ -22,7 +22,7 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity
-from swarm.network.addresses import check_address, worth_telling
+from swarm.network.addresses import check_address, well_formed, worth_telling
 from swarm.network.announcements import Announcement
 from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
@@ -33,7 +33,8 @@ from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
 from swarm.network.protocol import SwarmProtocol
 from swarm.network.reach import Reach
-from swarm.network.transfer import BlobService, Fetcher, Traffic, UploadLimits
+from swarm.network.traffic import Queues, Traffic
+from swarm.network.transfer import BlobService, Fetcher, UploadLimits
 from swarm.network.validation import AnnouncementValidator
 
 _log = logging.getLogger(__name__)
@@ -62,12 +63,17 @@ class Network:
         blob_dir: Path,
         is_member: Callable[[str], bool],
         bootstrap: Sequence[str] = (),
+        fallbacks: Sequence[Sequence[str]] = (),
         reach: Reach | None = None,
         timeout_s: float = 60,
         upload_limits: UploadLimits | None = None,
         blob_quota_bytes: int = DEFAULT_QUOTA_BYTES,
     ) -> "Network":
         """Start p2pd and join the swarm. Without a reachable bootstrap the peer is alone, which is logged, not raised.
+
+        Args:
+            bootstrap: multiaddrs with peer ids; one that is malformed is an error.
+            fallbacks: more of them, group after group, for when nobody before answers; what is malformed is left out.
 
         Raises:
             SwarmError: an address is malformed, the port is taken, or p2pd does not start within `timeout_s` seconds.
@@ -79,7 +85,8 @@ class Network:
         network = cls(identity, key_file, swarm_id, reach, blob_dir, blob_quota_bytes)
         limits = upload_limits or UploadLimits()
         try:
-            network._call(network._start(is_member, list(bootstrap), limits, timeout_s), timeout_s + _GRACE_S)
+            groups = [list(bootstrap), *map(well_formed, fallbacks)]
+            network._call(network._start(is_member, groups, limits, timeout_s), timeout_s + _GRACE_S)
         except BaseException:
             network.close()
             raise
@@ -183,8 +190,12 @@ class Network:
         return dict(self._refused)
 
     def traffic(self) -> Traffic:
-        """Blob bytes and counts since start."""
+        """Bytes and counts since start."""
         return replace(self._traffic)
+
+    def queues(self) -> Queues:
+        """What is under way now."""
+        return self._call(self._queues(), _GRACE_S)
 
     def close(self, timeout_s: float = 10) -> None:
         """End p2pd and the thread. May be called twice, and from any thread but the network's own."""
@@ -215,22 +226,21 @@ class Network:
     # What follows runs on the loop.
 
     async def _start(
-        self, is_member: Callable[[str], bool], bootstrap: list[str], limits: UploadLimits, timeout_s: float
+        self, is_member: Callable[[str], bool], bootstrap: list[list[str]], limits: UploadLimits, timeout_s: float
     ) -> None:
         started = time.monotonic()
         self._members = Members(is_member, self.peer_id)
         validator = AnnouncementValidator(self._swarm_id, self._refused, self._witness)
-        self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
+        self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._traffic, self._swarm_id)
         service_class = BlobService.bound_to(self._protocol_class.namespace)
         self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)
         self._fetcher = Fetcher(lambda: self._p2p, service_class, self._store, self._traffic, self._refused)
         await self._start_daemon()
         self._board = Board(self._identity, self._swarm_id, self._node)
         self._meeting = Meeting(self._node, bootstrap)
-        if bootstrap:
-            left = timeout_s - (time.monotonic() - started)
-            if not await self._meeting.join(bootstrap, max(0.0, min(CONNECT_TIMEOUT_S, left))):
-                _log.warning("none of %d bootstraps answers: alone for now, trying again", len(bootstrap))
+        known = sum(map(len, bootstrap))
+        if known and not await self._meeting.again(timeout_s - (time.monotonic() - started)):
+            _log.warning("none of %d bootstraps answers: alone for now, trying again", known)
         if self._reach.relays:
             await self._wait_for_relay(min(_RELAY_WAIT_S, timeout_s - (time.monotonic() - started)))
         jobs = (self._watch_daemon, self._keep_publishing, self._keep_addresses, self._meeting.keep_on)
@@ -306,6 +316,10 @@ class Network:
             self._refused["not a member"] += len(found) - len(members)
         now = time.time()
         return {peer: said for peer, said in found.items() if peer in members and said.expires > now}
+
+    async def _queues(self) -> Queues:
+        records = sum(len(held.value) for _, held in self._node.protocol.storage.items())
+        return Queues(self._service.uploads(), self._fetcher.fetches, self._members.questions(), records)
 
     async def _connect(self, addresses: list[str], timeout_s: float) -> bool:
         self._meeting.remember(addresses)

@@ -26,6 +26,7 @@ from hivemind.utils.timed_storage import ValueWithExpiration
 from swarm.network.announcements import KEY_BYTES, Refused
 from swarm.network.limits import GUESTS, Rate, TokenBuckets
 from swarm.network.members import Members
+from swarm.network.traffic import Traffic
 from swarm.network.validation import (
     SALT_BYTES,
     AnnouncementValidator,
@@ -62,13 +63,16 @@ class SwarmProtocol(DHTProtocol):
     _stub_type = None
     validator: AnnouncementValidator
     members: Members
+    traffic: Traffic
     namespace: str
 
     @classmethod
-    def bound_to(cls, validator: AnnouncementValidator, members: Members, swarm_id: str) -> "type[SwarmProtocol]":
+    def bound_to(
+        cls, validator: AnnouncementValidator, members: Members, traffic: Traffic, swarm_id: str
+    ) -> "type[SwarmProtocol]":
         """A class for one swarm and one network, since hivemind creates the protocol by its class."""
         namespace = "swarm1-" + hashlib.sha256(swarm_id.encode()).hexdigest()[:24]
-        attributes = {"validator": validator, "members": members, "namespace": namespace}
+        attributes = {"validator": validator, "members": members, "traffic": traffic, "namespace": namespace}
         return type("SwarmProtocol", (cls,), {**attributes, "_rpc_handlers": None, "_stub_type": None})
 
     def __init__(self, *, _initialized_with_create: bool = False) -> None:
@@ -87,6 +91,7 @@ class SwarmProtocol(DHTProtocol):
 
     async def rpc_store(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.StoreResponse:
         name = self._admit(context)
+        self.traffic.dht_in += request.ByteSize()
         if not len(request.keys) == len(request.subkeys) == len(request.values) == len(request.expiration_time):
             self.validator.refused["malformed request"] += 1
             raise Refused("malformed request")
@@ -109,6 +114,7 @@ class SwarmProtocol(DHTProtocol):
 
     async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
         """The nodes nearest to some keys. What lies under the keys is for `rpc_look`."""
+        self.traffic.dht_in += request.ByteSize()
         self._admit(context)
         self._check_keys(request.keys)
         self._meet(request.peer, context)
@@ -117,6 +123,7 @@ class SwarmProtocol(DHTProtocol):
             result = dht_pb2.FindResult(type=dht_pb2.NOT_FOUND)
             self._name_neighbours(result, key, self.bucket_size, request.peer)
             response.results.append(result)
+        self.traffic.dht_out += response.ByteSize()
         return response
 
     async def rpc_look(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.FindResponse:
@@ -124,6 +131,7 @@ class SwarmProtocol(DHTProtocol):
 
         A node that knows few others names the same neighbours for every key, and does so once.
         """
+        self.traffic.dht_in += request.ByteSize()
         self._admit(context)
         self._check_keys(request.keys)
         most = SALT_BYTES + 4 * MAX_RECORDS_PER_KEY
@@ -147,6 +155,7 @@ class SwarmProtocol(DHTProtocol):
             elif not response.results:
                 self._name_neighbours(result, key, self.bucket_size, request.peer)
             response.results.append(result)
+        self.traffic.dht_out += response.ByteSize()
         return response
 
     def _check_keys(self, keys: Sequence[bytes]) -> None:
@@ -178,6 +187,7 @@ class SwarmProtocol(DHTProtocol):
     ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
         """As hivemind's, but for nodes only, and neighbours with a borrowed place are left out."""
         request = dht_pb2.FindRequest(keys=[key.to_bytes() for key in keys], peer=self.node_info)
+        self.traffic.dht_out += request.ByteSize()
         return await self._ask(peer, list(keys), lambda stub: stub.rpc_find(request, timeout=self.wait_timeout))
 
     async def call_look(
@@ -190,6 +200,7 @@ class SwarmProtocol(DHTProtocol):
             values=[encode_tags(salt, list(had)[:MAX_RECORDS_PER_KEY]) for had in keys.values()],
             peer=self.node_info,
         )
+        self.traffic.dht_out += request.ByteSize()
         found = await self._ask(peer, list(keys), lambda stub: stub.rpc_look(request, timeout=self.wait_timeout))
         if found:
             everybody = next(iter(found.values()))[1]
@@ -201,6 +212,7 @@ class SwarmProtocol(DHTProtocol):
     ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
         try:
             response = await call(self.get_stub(peer))
+            self.traffic.dht_in += response.ByteSize()
             if len(response.results) != len(keys):
                 raise Refused("malformed reply")
             found = {key: self._read_result(key, result) for key, result in zip(keys, response.results, strict=True)}
@@ -236,6 +248,7 @@ class SwarmProtocol(DHTProtocol):
                 size += len(rows[count][2]) + 128
                 count += 1
             batch, rows = rows[:count], rows[count:]
+            self.traffic.dht_out += size
             answer = await super().call_store(
                 peer,
                 [row[1] for row in batch],

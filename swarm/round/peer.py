@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swarm import PROTOCOL
+from swarm import PROTOCOL, __version__
 from swarm.chain.outbox import Outbox
 from swarm.errors import SwarmError
 from swarm.events import Emitter
@@ -21,6 +21,7 @@ from swarm.network.daemon import check_port
 from swarm.network.invite import Invite
 from swarm.network.node import Network
 from swarm.network.reach import Reach
+from swarm.network.traffic import Traffic
 from swarm.recipe.schema import Recipe
 from swarm.round.accusation import Accuser, reporter
 from swarm.round.clock import Clock, lifetime_s
@@ -30,6 +31,7 @@ from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
+from swarm.round.peer_cache import PeerCache
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
 from swarm.round.schedule import Schedule, Stopped
@@ -151,6 +153,7 @@ class Peer:
             blob_dir=self._home.blobs,
             is_member=self._membership.registry.is_registered,
             bootstrap=self._membership.bootstrap,
+            fallbacks=self._membership.fallbacks,
             reach=Reach(
                 options.host,
                 options.port or self._last_port(),
@@ -206,6 +209,8 @@ class Peer:
         reference = network.put(self._recipe.canonical())
         note = LiveNote(
             protocol=PROTOCOL,
+            version=__version__,
+            role="trainer",
             name=self._name[:40],
             model=learner.name[:120],
             device=learner.device_name[:60],
@@ -256,7 +261,7 @@ class Peer:
 
     def _peers_changed(self, live: dict[str, LiveNote], foreign: set[str]) -> None:
         if live:
-            self._journal.put("addresses", " ".join(sorted(note.address for note in live.values())[:32]))
+            PeerCache(self._journal).add({peer_id: note.address for peer_id, note in live.items()})
         here = {
             peer_id: {"name": note.name, "model": note.model, "device": note.device, "tokens_per_s": note.tokens_per_s}
             for peer_id, note in live.items()
@@ -318,8 +323,10 @@ class Peer:
             ends=schedule.clock.end(number),
             seed_from_chain=from_chain,
         )
+        before = self._network.traffic()
         try:
             outcome = driver.run(number, ordinal, seed, schedule)
+            outcome.report.network = _network_figures(before, self._network)
             schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
             self._commit(outcome, started, seed)
         except (OSError, sqlite3.OperationalError) as error:
@@ -366,6 +373,12 @@ class Peer:
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped
+
+
+def _network_figures(before: Traffic, network: Network) -> dict[str, int]:
+    earlier = asdict(before)
+    moved = {kind: count - earlier[kind] for kind, count in asdict(network.traffic()).items()}
+    return {**moved, **asdict(network.queues())}
 
 
 def _as_others_see(rpc: str, address: str) -> str:

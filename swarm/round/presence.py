@@ -8,7 +8,7 @@ from collections.abc import Callable
 from swarm import PROTOCOL
 from swarm.network.node import Network
 from swarm.round.exchange import in_proportion
-from swarm.round.records import LiveNote
+from swarm.round.records import LiveNote, VersionNote
 from swarm.round.wire import RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
@@ -113,12 +113,13 @@ class Presence:
             if peer_id == self._network.peer_id or not 0 < announcement.expires - now < longest_s:
                 continue
             try:
+                if read_note(VersionNote, announcement.value).protocol != PROTOCOL:
+                    foreign.add(peer_id)
+                    continue
                 note = read_note(LiveNote, announcement.value)
             except RecordRefused:
                 continue
-            if note.protocol != PROTOCOL:
-                foreign.add(peer_id)
-            elif not note.leaving:
+            if not note.leaving:
                 live[peer_id] = note
         with self._lock:
             came_or_went = self._live is None or set(live) != set(self._live) or foreign != self._foreign
