@@ -79,6 +79,17 @@ CREATE TABLE votes (
     data_hash TEXT NOT NULL          -- SHA-256 of the statement that this peer has voted for
 );
 """,
+    """
+CREATE TABLE equivocations (
+    round INTEGER NOT NULL,
+    slot TEXT NOT NULL,
+    peer_id TEXT NOT NULL,           -- who announced two values in it
+    first BLOB NOT NULL,             -- the two announcements as signed
+    second BLOB NOT NULL,
+    seen_at REAL NOT NULL,           -- unix seconds
+    PRIMARY KEY (slot, peer_id)
+);
+""",
 )
 SCHEMA_VERSION = len(_STEPS)
 
@@ -288,6 +299,21 @@ class Journal:
         with self._lock:
             row = self._database.execute("SELECT data_hash FROM votes WHERE epoch = ?", (epoch,)).fetchone()
         return row[0] if row else None
+
+    def keep_equivocation(self, number: int, slot: str, peer_id: str, first: bytes, second: bytes, at: float) -> bool:
+        """Keep the proof that a peer announced two values in one slot; False where there is one."""
+        with self._lock, self._database:
+            return bool(
+                self._database.execute(
+                    "INSERT OR IGNORE INTO equivocations VALUES (?, ?, ?, ?, ?, ?)",
+                    (number, slot, peer_id, first, second, at),
+                ).rowcount
+            )
+
+    def equivocations(self) -> list[tuple[int, str, str, bytes, bytes, float]]:
+        """All proofs, oldest round first, as (round, slot, peer id, first, second, seen at)."""
+        with self._lock:
+            return self._database.execute("SELECT * FROM equivocations ORDER BY round, slot, peer_id").fetchall()
 
     def note_heldout(self, ordinal: int, at: float, correct: int, count: int) -> None:
         with self._lock, self._database:

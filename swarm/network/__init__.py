@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from swarm.network.blobs import BlobRef, BlobUnavailable
     from swarm.network.invite import Invite
     from swarm.network.node import Network
-    from swarm.network.transfer import Traffic, UploadLimits
+    from swarm.network.traffic import Traffic
+    from swarm.network.transfer import UploadLimits
 
 __all__ = ["Announcement", "BlobRef", "BlobUnavailable", "Invite", "Network", "Traffic", "UploadLimits"]
 
@@ -21,7 +22,7 @@ _MODULES = {
     "BlobUnavailable": "blobs",
     "Invite": "invite",
     "Network": "node",
-    "Traffic": "transfer",
+    "Traffic": "traffic",
     "UploadLimits": "transfer",
 }
 

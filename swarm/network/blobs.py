@@ -21,8 +21,8 @@ UNARY_MAX_BYTES = 1024**2
 CHUNK_BYTES = 256 * 1024
 DEFAULT_QUOTA_BYTES = 2 * 1024**3
 
-_REQUEST_VERSION = 1
-REQUEST_BYTES = 1 + 32 + 8
+_REQUEST_VERSION = 2
+REQUEST_BYTES = 1 + 32 + 8 + 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,19 +53,25 @@ class BlobRef:
         return len(data) == self.size and hashlib.sha256(data).hexdigest() == self.sha256
 
 
-def encode_request(ref: BlobRef) -> bytes:
-    """A request for a blob, 41 bytes."""
-    return bytes([_REQUEST_VERSION]) + bytes.fromhex(ref.sha256) + ref.size.to_bytes(8, "big")
+def encode_request(ref: BlobRef, start: int = 0) -> bytes:
+    """A request for a blob from its byte `start` on, 49 bytes."""
+    return (
+        bytes([_REQUEST_VERSION]) + bytes.fromhex(ref.sha256) + ref.size.to_bytes(8, "big") + start.to_bytes(8, "big")
+    )
 
 
-def decode_request(raw: bytes) -> BlobRef:
-    """The blob that is asked for. Raises Refused, and nothing else, for bytes that are no request."""
+def decode_request(raw: bytes) -> tuple[BlobRef, int]:
+    """The blob that is asked for, and from which byte on. Raises Refused, and nothing else, for no such request."""
     if len(raw) != REQUEST_BYTES or raw[0] != _REQUEST_VERSION:
         raise Refused("malformed blob request")
     try:
-        return BlobRef(raw[1:33].hex(), int.from_bytes(raw[33:], "big"))
+        ref = BlobRef(raw[1:33].hex(), int.from_bytes(raw[33:41], "big"))
     except ValueError:
         raise Refused("malformed blob request") from None
+    start = int.from_bytes(raw[41:], "big")
+    if start and start >= ref.size:
+        raise Refused("malformed blob request")
+    return ref, start
 
 
 class BlobStore:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -19,15 +20,16 @@ _REFRESH_S = 30.0
 _REMEMBER_S = 5.0
 _REJOIN_S = (1.0, 30.0)
 _MAX_REMEMBERED = 256
+_MAX_GROUPS = 8
 
 
 class Meeting:
     """Whom this node knows how to reach. Nobody's silence raises or holds anything up beyond its deadline."""
 
-    def __init__(self, node: SwarmNode, bootstrap: Sequence[str]) -> None:
-        """`bootstrap`: multiaddrs with peer ids that are tried whenever this peer is alone."""
+    def __init__(self, node: SwarmNode, bootstrap: Sequence[Sequence[str]]) -> None:
+        """`bootstrap`: groups of multiaddrs with peer ids, tried group by group whenever this peer is alone."""
         self._node = node
-        self._bootstrap = list(bootstrap)
+        self._bootstrap = [list(group) for group in bootstrap if group]
         self._remembered: dict[str, list[Multiaddr]] = {}
 
     def adopt(self, node: SwarmNode) -> None:
@@ -36,7 +38,7 @@ class Meeting:
 
     def remember(self, addresses: Sequence[str]) -> None:
         """Add addresses to those that are tried whenever this peer is alone."""
-        self._bootstrap = list(dict.fromkeys([*addresses, *self._bootstrap]))[:_MAX_REMEMBERED]
+        self._bootstrap = [list(addresses), *self._bootstrap][:_MAX_GROUPS]
 
     async def join(self, addresses: Sequence[str], timeout_s: float) -> bool:
         """Meet the peers at `addresses`, and through them their neighbours; whether any answered in time."""
@@ -47,12 +49,15 @@ class Meeting:
                 ways.setdefault(peer, []).append(way)
         return await self._meet(ways, timeout_s)
 
-    async def again(self) -> None:
-        """Try everybody who is known from before."""
-        if await self.join(self._bootstrap, CONNECT_TIMEOUT_S):
-            return
+    async def again(self, timeout_s: float = math.inf) -> bool:
+        """Try everybody who is known from before, one group of addresses after the other, until somebody answers."""
+        deadline = time.monotonic() + timeout_s
+        for group in list(self._bootstrap):
+            left = deadline - time.monotonic()
+            if left > 0 and await self.join(group, min(CONNECT_TIMEOUT_S, left)):
+                return True
         ways = {PeerID.from_base58(peer): way for peer, way in self._remembered.items()}
-        await self._meet(ways, CONNECT_TIMEOUT_S)
+        return await self._meet(ways, max(0.0, min(CONNECT_TIMEOUT_S, deadline - time.monotonic())))
 
     async def keep_on(self) -> None:
         """Never ends: look for others while alone, and note where those are who are here."""

@@ -66,6 +66,10 @@ class Members:
             await asyncio.sleep(0)  # lets the callbacks that store the verdicts run
         return {peer_id for peer_id in wanted if self.known(peer_id)}
 
+    def questions(self) -> int:
+        """How many are open."""
+        return len(self._pending)
+
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 

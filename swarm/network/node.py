@@ -22,22 +22,27 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity
-from swarm.network.addresses import announced_addresses, check_address, worth_telling
+from swarm.network.addresses import check_address, well_formed, worth_telling
 from swarm.network.announcements import Announcement
 from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
 from swarm.network.daemon import Daemon, kill_now, start_daemon
 from swarm.network.dht import SwarmNode
+from swarm.network.equivocation import Proof, Witness
 from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
 from swarm.network.protocol import SwarmProtocol
-from swarm.network.transfer import BlobService, Fetcher, Traffic, UploadLimits
+from swarm.network.reach import Reach
+from swarm.network.traffic import Queues, Traffic
+from swarm.network.transfer import BlobService, Fetcher, UploadLimits
 from swarm.network.validation import AnnouncementValidator
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _TICK_S = 0.5
+_ADDRESSES_S = 5.0
+_RELAY_WAIT_S = 15.0
 _GRACE_S = 2.0
 _ANNOUNCE_WAIT_S = 2.0
 
@@ -58,24 +63,30 @@ class Network:
         blob_dir: Path,
         is_member: Callable[[str], bool],
         bootstrap: Sequence[str] = (),
-        host: str = "127.0.0.1",
-        port: int = 0,
-        announce_host: str | None = None,
+        fallbacks: Sequence[Sequence[str]] = (),
+        reach: Reach | None = None,
         timeout_s: float = 60,
         upload_limits: UploadLimits | None = None,
         blob_quota_bytes: int = DEFAULT_QUOTA_BYTES,
     ) -> "Network":
         """Start p2pd and join the swarm. Without a reachable bootstrap the peer is alone, which is logged, not raised.
 
+        Args:
+            bootstrap: multiaddrs with peer ids; one that is malformed is an error.
+            fallbacks: more of them, group after group, for when nobody before answers; what is malformed is left out.
+
         Raises:
             SwarmError: an address is malformed, the port is taken, or p2pd does not start within `timeout_s` seconds.
         """
         for address in bootstrap:
             check_address(address)
-        network = cls(identity, key_file, swarm_id, host, announce_host, blob_dir, blob_quota_bytes)
+        reach = reach or Reach()
+        reach.check(identity.peer_id)
+        network = cls(identity, key_file, swarm_id, reach, blob_dir, blob_quota_bytes)
         limits = upload_limits or UploadLimits()
         try:
-            network._call(network._start(is_member, list(bootstrap), port, limits, timeout_s), timeout_s + _GRACE_S)
+            groups = [list(bootstrap), *map(well_formed, fallbacks)]
+            network._call(network._start(is_member, groups, limits, timeout_s), timeout_s + _GRACE_S)
         except BaseException:
             network.close()
             raise
@@ -86,17 +97,17 @@ class Network:
         identity: Identity,
         key_file: Path,
         swarm_id: str,
-        host: str,
-        announce_host: str | None,
+        reach: Reach,
         blob_dir: Path,
         blob_quota_bytes: int,
     ) -> None:
         self.peer_id = identity.peer_id
         self.addresses = []
         self._identity, self._key_file, self._swarm_id = identity, key_file, swarm_id
-        self._host, self._announce_host, self._port = host, announce_host, 0
+        self._reach = reach
         self._refused: Counter[str] = Counter()
         self._traffic = Traffic()
+        self._witness = Witness()
         self._store = BlobStore(blob_dir, blob_quota_bytes)
         self._tasks: list[asyncio.Task[None]] = []
         self._daemon: Daemon | None = None
@@ -148,6 +159,14 @@ class Network:
         deadline = time.monotonic() + timeout_s
         return self._call(self._fetcher.fetch_many(wanted, deadline), timeout_s + _GRACE_S)
 
+    def equivocations(self, number: int) -> list[Proof]:
+        """The proofs, about any writer, that two different things were announced in one slot of a round."""
+        return self._witness.proofs(number)
+
+    def accuse(self, proof: Proof) -> None:
+        """Add a proof that came from elsewhere, with its signatures checked."""
+        self._witness.keep(proof)
+
     def connect(self, addresses: Sequence[str], timeout_s: float) -> bool:
         """Try to reach peers at these multiaddrs; they are also tried again later whenever this peer is alone.
 
@@ -171,8 +190,12 @@ class Network:
         return dict(self._refused)
 
     def traffic(self) -> Traffic:
-        """Blob bytes and counts since start."""
+        """Bytes and counts since start."""
         return replace(self._traffic)
+
+    def queues(self) -> Queues:
+        """What is under way now."""
+        return self._call(self._queues(), _GRACE_S)
 
     def close(self, timeout_s: float = 10) -> None:
         """End p2pd and the thread. May be called twice, and from any thread but the network's own."""
@@ -203,29 +226,29 @@ class Network:
     # What follows runs on the loop.
 
     async def _start(
-        self, is_member: Callable[[str], bool], bootstrap: list[str], port: int, limits: UploadLimits, timeout_s: float
+        self, is_member: Callable[[str], bool], bootstrap: list[list[str]], limits: UploadLimits, timeout_s: float
     ) -> None:
         started = time.monotonic()
         self._members = Members(is_member, self.peer_id)
-        validator = AnnouncementValidator(self._swarm_id, self._refused)
-        self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
+        validator = AnnouncementValidator(self._swarm_id, self._refused, self._witness)
+        self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._traffic, self._swarm_id)
         service_class = BlobService.bound_to(self._protocol_class.namespace)
         self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)
         self._fetcher = Fetcher(lambda: self._p2p, service_class, self._store, self._traffic, self._refused)
-        self._port = port
         await self._start_daemon()
         self._board = Board(self._identity, self._swarm_id, self._node)
         self._meeting = Meeting(self._node, bootstrap)
-        if bootstrap:
-            left = timeout_s - (time.monotonic() - started)
-            if not await self._meeting.join(bootstrap, max(0.0, min(CONNECT_TIMEOUT_S, left))):
-                _log.warning("none of %d bootstraps answers: alone for now, trying again", len(bootstrap))
-        jobs = (self._watch_daemon, self._keep_publishing, self._meeting.keep_on)
+        known = sum(map(len, bootstrap))
+        if known and not await self._meeting.again(timeout_s - (time.monotonic() - started)):
+            _log.warning("none of %d bootstraps answers: alone for now, trying again", known)
+        if self._reach.relays:
+            await self._wait_for_relay(min(_RELAY_WAIT_S, timeout_s - (time.monotonic() - started)))
+        jobs = (self._watch_daemon, self._keep_publishing, self._keep_addresses, self._meeting.keep_on)
         self._tasks = [asyncio.ensure_future(job()) for job in jobs]
 
     async def _start_daemon(self) -> None:
-        daemon, self._port = await start_daemon(self._key_file, self._host, self._port, self._announce_host)
-        self._daemon = daemon
+        daemon, port = await start_daemon(self._key_file, self._reach)
+        self._daemon, self._reach = daemon, replace(self._reach, port=port)
         if daemon.peer_id.to_base58() != self.peer_id:
             raise SwarmError(
                 f"the key file {self._key_file} belongs to another peer than {self.peer_id}; give the right one"
@@ -234,13 +257,35 @@ class Network:
         node = await SwarmNode.start(daemon, self._protocol_class)
         await self._service.serve_on(daemon)
         self._node = node
-        suffix = f"/p2p/{self.peer_id}"
-        if self._announce_host:
-            self.addresses = [a + suffix for a in announced_addresses(self._announce_host, self._port)]
-        else:
-            self.addresses = worth_telling([str(a) for a in await daemon.get_visible_maddrs(latest=True)])
-        if not self.addresses:
-            raise SwarmError(f"the libp2p daemon cannot listen on {self._host} port {self._port}; choose another port")
+        told = self._reach.announced(port) or self._reach.listened(port)
+        self.addresses = [f"{address}/p2p/{self.peer_id}" for address in told]
+        await self._look_at_addresses()
+
+    async def _look_at_addresses(self) -> None:
+        """What p2pd thinks that others can dial, unless this peer was told what to announce."""
+        if self._reach.announced(self._reach.port):
+            return
+        try:
+            seen = await asyncio.wait_for(self._p2p.get_visible_maddrs(latest=True), CONNECT_TIMEOUT_S)
+        except (P2PDaemonError, OSError, EOFError, ValueError, TimeoutError) as error:  # ValueError: none yet
+            _log.debug("own addresses are not known: %r", error)
+            return
+        self.addresses = worth_telling([str(address) for address in seen])
+
+    async def _wait_for_relay(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not any("/p2p-circuit" in address for address in self.addresses):
+            if time.monotonic() > deadline:
+                _log.warning("no relay took this peer in within %.0f s; still trying", timeout_s)
+                return
+            await asyncio.sleep(_TICK_S)
+            await self._look_at_addresses()
+
+    async def _keep_addresses(self) -> None:
+        """They change when a router maps a port, or a relay is found or lost."""
+        while self._reach.outside:
+            await asyncio.sleep(_ADDRESSES_S)
+            await self._look_at_addresses()
 
     async def _stop(self) -> None:
         for task in self._tasks:
@@ -271,6 +316,10 @@ class Network:
             self._refused["not a member"] += len(found) - len(members)
         now = time.time()
         return {peer: said for peer, said in found.items() if peer in members and said.expires > now}
+
+    async def _queues(self) -> Queues:
+        records = sum(len(held.value) for _, held in self._node.protocol.storage.items())
+        return Queues(self._service.uploads(), self._fetcher.fetches, self._members.questions(), records)
 
     async def _connect(self, addresses: list[str], timeout_s: float) -> bool:
         self._meeting.remember(addresses)

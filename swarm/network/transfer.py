@@ -1,10 +1,11 @@
 """Blobs between peers.
 
 Promise to the one who fetches: `fetch` returns the blob or raises within its deadline, whatever the providers do;
-lies, silence and death of one provider lead to the next. Promise to the one who serves: requests are 41 bytes,
+lies, silence and death of one provider lead to the next, which goes on where a stream broke off. Promise to the one
+who serves: requests are 49 bytes,
 uploads are limited in number and per remote peer in bytes and requests, and a slow reader is dropped.
 
-Up to 1 MiB a blob is one unary answer, a status byte and the blob. Above, it is a raw stream: 41 bytes one way, a
+Up to 1 MiB a blob is one unary answer, a status byte and the blob. Above, it is a raw stream: 49 bytes one way, a
 status byte and the blob the other way, since hivemind's own message streams read any length that the other side
 claims.
 """
@@ -17,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hivemind.p2p import P2P, P2PContext, PeerID, ServicerBase
 from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
@@ -44,6 +45,7 @@ from swarm.network.blobs import (
 )
 from swarm.network.limits import GUESTS, Rate, TokenBuckets
 from swarm.network.members import Members
+from swarm.network.traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
@@ -64,18 +66,10 @@ class UploadLimits:
 
     uploads: int = 16
     uploads_per_peer: int = 4
+    memory_bytes: int = 256 * 1024**2
+    """Of all blobs that are being uploaded."""
     bytes_per_s: Rate = _BYTES_PER_S
     requests_per_s: Rate = _REQUESTS_PER_S
-
-
-@dataclass
-class Traffic:
-    """Blobs moved since start: bytes and counts, in (fetched) and out (served)."""
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-    blobs_in: int = 0
-    blobs_out: int = 0
 
 
 class _Failed(Exception):
@@ -111,6 +105,7 @@ class BlobService(ServicerBase):
         self._requests = TokenBuckets(limits.requests_per_s)
         self._bytes = TokenBuckets(limits.bytes_per_s)
         self._uploads: Counter[str] = Counter()
+        self._memory = 0
 
     @classmethod
     def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
@@ -129,12 +124,12 @@ class BlobService(ServicerBase):
 
     async def _answer(self, raw: bytes, name: str) -> bytes:
         try:
-            ref = self._accept(raw, name)
-            if ref.size > UNARY_MAX_BYTES:
+            ref, start = self._accept(raw, name)
+            if start or ref.size > UNARY_MAX_BYTES:
                 raise Refused("malformed blob request")
         except Refused as error:
             return bytes([self._refuse(error)])
-        self._uploads[name] += 1
+        self._begin(name, ref)
         try:
             data = await asyncio.to_thread(self._store.get, ref)
             if data is None:
@@ -146,35 +141,35 @@ class BlobService(ServicerBase):
             self._count_out(len(data), whole=True)
             return bytes([_HERE]) + data
         finally:
-            self._release(name)
+            self._end(name, ref)
 
     async def _stream(self, info: StreamInfo, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name = self._name(info.peer_id)
         with closing(writer):
             try:
                 raw = await asyncio.wait_for(reader.readexactly(REQUEST_BYTES), FIRST_BYTE_TIMEOUT_S)
-                ref = self._accept(raw, name)
+                ref, start = self._accept(raw, name)
             except Refused as error:
                 writer.write(bytes([self._refuse(error)]))
                 return
             except (TimeoutError, asyncio.IncompleteReadError, OSError):
                 self._refused["malformed blob request"] += 1
                 return
-            self._uploads[name] += 1
+            self._begin(name, ref)
             try:
-                await self._upload(ref, name, writer)
+                await self._upload(ref, start, name, writer)
             except (TimeoutError, OSError) as error:
                 _log.debug("upload to %s stopped: %r", info.peer_id, error)
             finally:
-                self._release(name)
+                self._end(name, ref)
 
-    async def _upload(self, ref: BlobRef, name: str, writer: asyncio.StreamWriter) -> None:
+    async def _upload(self, ref: BlobRef, first: int, name: str, writer: asyncio.StreamWriter) -> None:
         data = await asyncio.to_thread(self._store.get, ref)
         if data is None:
             writer.write(bytes([_MISSING]))
             return
         writer.write(bytes([_HERE]))
-        for start in range(0, len(data), CHUNK_BYTES):
+        for start in range(first, len(data), CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
             wait_s = self._bytes.owe(name, len(chunk))
             if wait_s > _LONGEST_THROTTLE_S:
@@ -187,19 +182,31 @@ class BlobService(ServicerBase):
             self._count_out(len(chunk))
         self._traffic.blobs_out += 1
 
-    def _accept(self, raw: bytes, name: str) -> BlobRef:
+    def _accept(self, raw: bytes, name: str) -> tuple[BlobRef, int]:
         if not self._requests.take(name, 1):
             raise Refused("too many blob requests")
-        ref = decode_request(raw)
-        if self._uploads.total() >= self._limits.uploads or self._uploads[name] >= self._limits.uploads_per_peer:
+        ref, start = decode_request(raw)
+        limits = self._limits
+        if self._uploads.total() >= limits.uploads or self._uploads[name] >= limits.uploads_per_peer:
             raise Refused("too many uploads")
-        return ref
+        if self._memory and self._memory + ref.size > limits.memory_bytes:
+            raise Refused("too many uploads")
+        return ref, start
 
     def _refuse(self, error: Refused) -> int:
         self._refused[error.reason] += 1
         return _MALFORMED if error.reason == "malformed blob request" else _BUSY
 
-    def _release(self, name: str) -> None:
+    def uploads(self) -> int:
+        """How many are under way."""
+        return self._uploads.total()
+
+    def _begin(self, name: str, ref: BlobRef) -> None:
+        self._uploads[name] += 1
+        self._memory += ref.size
+
+    def _end(self, name: str, ref: BlobRef) -> None:
+        self._memory -= ref.size
         self._uploads[name] -= 1
         if self._uploads[name] <= 0:
             del self._uploads[name]
@@ -229,6 +236,8 @@ class Fetcher:
     ) -> None:
         self._current_p2p, self._service, self._store = current_p2p, service, store
         self._traffic, self._refused = traffic, refused
+        self.fetches = 0
+        """How many are under way."""
 
     async def fetch(self, ref: BlobRef, providers: Sequence[str], deadline: float) -> bytes:
         """The blob, checked and kept. `deadline` is in seconds of time.monotonic().
@@ -239,6 +248,14 @@ class Fetcher:
         held = await asyncio.to_thread(self._store.get, ref)
         if held is not None:
             return held
+        self.fetches += 1
+        try:
+            return await self._fetch(ref, providers, deadline)
+        finally:
+            self.fetches -= 1
+
+    async def _fetch(self, ref: BlobRef, providers: Sequence[str], deadline: float) -> bytes:
+        part = _Part()
         left = Counter(dict.fromkeys(providers, _TRIES_PER_PROVIDER))
         troubles: dict[str, str] = {}
         pause_s = _FIRST_PAUSE_S
@@ -253,7 +270,7 @@ class Fetcher:
                 # Without this share a single frozen provider would use up all the time that there is.
                 patience_s = max(0.5, (deadline - time.monotonic()) / (len(turn) - position))
                 try:
-                    data = await self._from(provider, ref, _Patience(deadline, patience_s))
+                    data = await self._from(provider, ref, part, _Patience(deadline, patience_s))
                 except _Failed as error:
                     troubles[provider] = str(error)
                     left[provider] -= error.costs
@@ -288,24 +305,29 @@ class Fetcher:
         await asyncio.gather(*(one(ref, providers) for ref, providers in wanted.items()))
         return arrived
 
-    async def _from(self, provider: str, ref: BlobRef, patience: "_Patience") -> bytes:
+    async def _from(self, provider: str, ref: BlobRef, part: "_Part", patience: "_Patience") -> bytes:
         try:
             public_key_of(provider)
         except ValueError:
             raise _Failed("not a peer id", costs=_TRIES_PER_PROVIDER) from None
         peer = PeerID.from_base58(provider)
-        get = self._unary if ref.size <= UNARY_MAX_BYTES else self._streamed
         try:
-            data = await get(peer, ref, patience)
+            if ref.size <= UNARY_MAX_BYTES:
+                part.data = bytearray(await self._unary(peer, ref, patience))
+            else:
+                await self._streamed(peer, ref, part, patience)
         except TimeoutError:
             raise _Failed("too slow") from None
         except (P2PDaemonError, P2PHandlerError, OSError, EOFError) as error:
             raise _Failed(f"cannot be reached or broke off ({type(error).__name__})") from None
-        self._traffic.bytes_in += len(data)
-        if not ref.matches(data):
+        if not ref.matches(part.data):
             self._refused["wrong blob"] += 1
-            raise _Failed("sent something else", costs=_TRIES_PER_PROVIDER)
-        return data
+            whole = part.is_of_one
+            part.restart()
+            # Of several who gave a part nobody knows who lied: from now on each has to give the whole.
+            part.resumable = False
+            raise _Failed("sent something else", costs=_TRIES_PER_PROVIDER if whole else 1)
+        return bytes(part.data)
 
     async def _unary(self, peer: PeerID, ref: BlobRef, patience: "_Patience") -> bytes:
         request = runtime_pb2.ExpertInfo(serialized_info=encode_request(ref))
@@ -313,27 +335,50 @@ class Fetcher:
         answer = await asyncio.wait_for(stub.rpc_small(request), patience.left(FIRST_BYTE_TIMEOUT_S))
         raw = bytes(answer.serialized_info)
         _check_status(raw[:1])
+        self._traffic.bytes_in += len(raw) - 1
         return raw[1:]
 
-    async def _streamed(self, peer: PeerID, ref: BlobRef, patience: "_Patience") -> bytes:
+    async def _streamed(self, peer: PeerID, ref: BlobRef, part: "_Part", patience: "_Patience") -> None:
+        """Fill `part`, going on where another stream broke off."""
+        if not part.resumable:
+            part.restart()
         name = self._service._get_handle_name(None, "stream")
         wait_s = patience.left(FIRST_BYTE_TIMEOUT_S)
         reader, writer = await asyncio.wait_for(_open_stream(self._current_p2p(), peer, name, wait_s), wait_s)
         with closing(writer):
-            writer.write(encode_request(ref))
+            writer.write(encode_request(ref, len(part.data)))
             _check_status(await asyncio.wait_for(reader.read(1), patience.left(FIRST_BYTE_TIMEOUT_S)))
-            started = time.monotonic()
-            data = bytearray()
-            while len(data) < ref.size:
-                want = min(CHUNK_BYTES, ref.size - len(data))
+            started, came = time.monotonic(), 0
+            while len(part.data) < ref.size:
+                want = min(CHUNK_BYTES, ref.size - len(part.data))
                 chunk = await asyncio.wait_for(reader.read(want), patience.left(CHUNK_TIMEOUT_S))
                 if not chunk:
-                    raise _Failed(f"broke off after {len(data)} bytes")
-                data += chunk
+                    raise _Failed(f"broke off after {came} bytes")
+                if not came:
+                    part.givers += 1
+                came += len(chunk)
+                part.data += chunk
+                self._traffic.bytes_in += len(chunk)
                 spent_s = time.monotonic() - started
-                if spent_s > CHUNK_TIMEOUT_S and len(data) < spent_s * _SLOWEST_BYTES_PER_S:
+                if spent_s > CHUNK_TIMEOUT_S and came < spent_s * _SLOWEST_BYTES_PER_S:
                     raise _Failed("trickles")
-            return bytes(data)
+
+
+@dataclass
+class _Part:
+    """What has come of a blob so far."""
+
+    data: bytearray = field(default_factory=bytearray)
+    givers: int = 0
+    """Streams that gave some of it."""
+    resumable: bool = True
+
+    @property
+    def is_of_one(self) -> bool:
+        return self.givers <= 1
+
+    def restart(self) -> None:
+        self.data, self.givers = bytearray(), 0
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Collection
+from hashlib import blake2b
 
 import msgpack
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 
 from swarm.network.announcements import Announcement, Refused, check_record
+from swarm.network.equivocation import Witness
 
 _MAX_VERIFIED = 20_000
 
@@ -17,11 +20,12 @@ Entry = tuple[object, bytes, float]
 class AnnouncementValidator(RecordValidatorBase):
     """`check_record` as hivemind calls it, with a memory of what was verified and counts of what was refused."""
 
-    def __init__(self, swarm_id: str, refused: "Counter[str]") -> None:
+    def __init__(self, swarm_id: str, refused: "Counter[str]", witness: Witness | None = None) -> None:
         self._swarm_id = swarm_id
         self.refused = refused
         self.bad = 0
         """How many records no honest node would send."""
+        self._witness = witness or Witness()
         self._verified: OrderedDict[tuple[bytes, str, bytes, float], Announcement] = OrderedDict()
 
     def validate(self, record: DHTRecord) -> bool:
@@ -51,6 +55,7 @@ class AnnouncementValidator(RecordValidatorBase):
             return None
         if memo:
             self._verified[memo] = announcement
+        self._witness.note(announcement)
         while len(self._verified) > _MAX_VERIFIED:
             self._verified.popitem(last=False)
         return announcement
@@ -77,6 +82,29 @@ def decode_dictionary(raw: bytes) -> list[Entry]:
         raise
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException):
         raise Refused("malformed record") from None
+
+
+SALT_BYTES = 8
+_TAG_BYTES = 4
+
+
+def encode_tags(salt: bytes, records: Collection[bytes]) -> bytes:
+    """What a reader tells about the records that it has, so that nobody sends them again.
+
+    The salt is new in every request: nobody can make a record that passes for another one's.
+    """
+    return salt + b"".join(_tag(salt, raw) for raw in records)
+
+
+def without(records: dict[str, tuple[bytes, float]], tags: bytes) -> dict[str, tuple[bytes, float]]:
+    """The records, by writer, whose tags are not among those of `encode_tags`."""
+    salt, known = tags[:SALT_BYTES], tags[SALT_BYTES:]
+    had = {known[start : start + _TAG_BYTES] for start in range(0, len(known), _TAG_BYTES)}
+    return {writer: entry for writer, entry in records.items() if not had or _tag(salt, entry[0]) not in had}
+
+
+def _tag(salt: bytes, raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=_TAG_BYTES, key=salt).digest()
 
 
 def decode_subkey(tag: bytes) -> object:

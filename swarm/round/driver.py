@@ -67,6 +67,8 @@ class RoundReport:
     generated_tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds by stage; `wait` is what was spent waiting for others."""
+    network: dict[str, int] = field(default_factory=dict)
+    """Bytes and blobs of this peer during the round by kind and direction, and what was under way at its end."""
     points: float = 0.0
     informedness: float | None = None
     """Of this peer as a judge, over its audits so far."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 
 from swarm.journal.journal import RecordRow
@@ -17,11 +17,18 @@ from swarm.round.wire import Message, RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
 
+SMALL = 50
+"""Peers up to which nobody slows down."""
 POLL_S = 0.3
 MAX_FETCH_S = 20.0
 """Seconds to fetch the records of a stage, in long rounds; 8 MB, the most that one has, take 7 over 10 Mbit/s."""
 FETCH_SHARE = 0.1
 """The same as a share of the round: a provider that stalls must not make a peer late for those who wait for it."""
+
+
+def in_proportion(peers: int) -> float:
+    """How many times slower a peer of so large a swarm asks and tells everybody, so that its traffic stays flat."""
+    return max(1.0, peers / SMALL)
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,16 @@ class Received:
 class Exchange:
     """The records of a swarm, by round and stage."""
 
-    def __init__(self, network: Network, swarm: str, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        network: Network,
+        swarm: str,
+        recipe: Recipe,
+        accused: Callable[[int], Set[str]] = lambda number: frozenset(),
+    ) -> None:
+        """`accused` tells who is left out of a round, asked when a stage is over."""
         self._network = network
+        self._accused = accused
         self._swarm = swarm
         self._recipe = recipe
         self._fetch_s = min(MAX_FETCH_S, FETCH_SHARE * recipe.timing.round_s)
@@ -64,6 +79,8 @@ class Exchange:
     ) -> dict[str, tuple[Announcement, StageNote]]:
         """The announcements of a stage, as soon as all expected peers have made theirs, or at the deadline.
 
+        Who announced two different records, in this stage or an earlier one, is left out.
+
         Args:
             expected: asked again and again, because peers come and go while we wait.
             until: the deadline, unix seconds.
@@ -71,8 +88,9 @@ class Exchange:
         while True:
             notes = self._notes(f"{number}/{stage}", StageNote)
             if set(expected()) <= set(notes) or time.time() >= until:
-                return notes
-            time.sleep(max(0.0, min(POLL_S, until - time.time())))
+                accused = self._accused(number)
+                return {peer: said for peer, said in notes.items() if peer not in accused}
+            time.sleep(max(0.0, min(POLL_S * in_proportion(len(notes)), until - time.time())))
 
     def collect(
         self,

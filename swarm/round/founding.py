@@ -18,6 +18,7 @@ from swarm.network.node import Network
 from swarm.recipe import catalogue
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.schema import Recipe
+from swarm.round.peer_cache import PeerCache
 from swarm.round.presence import SLOT
 from swarm.round.records import LiveNote
 from swarm.round.wire import RecordRefused, read_note
@@ -36,6 +37,9 @@ class Membership:
     recipe: Recipe | None
     """None where this machine does not have it yet."""
     bootstrap: tuple[str, ...]
+    """Addresses in the invite."""
+    fallbacks: tuple[tuple[str, ...], ...]
+    """Addresses in the contract, and those of peers that were met before, for when the invite's do not answer."""
     founded: bool
 
 
@@ -85,7 +89,8 @@ def enter(
             emit("starting", what="the registry contract", expect_s=2)
             registry = deploy(chain, identity, terms_of(recipe))
             founded = True
-    on_chain = registry.terms().recipe_hash
+    terms = registry.terms()
+    on_chain = terms.recipe_hash
     if recipe is not None and recipe.hash() != on_chain:
         raise SwarmError(
             f"this swarm runs another recipe than {recipe.name!r} as this machine has it "
@@ -95,10 +100,9 @@ def enter(
     journal.put("contract", registry.address)
     journal.put("chain_id", str(chain.chain_id))
     journal.put("rpc", chain.url)
-    known = tuple(filter(None, (journal.get("addresses") or "").split()))
-    bootstrap = tuple(dict.fromkeys([*(invite.bootstrap if invite else ()), *known]))
     swarm = f"{chain.chain_id}:{registry.address}"
-    return Membership(swarm, chain, registry, recipe, bootstrap, founded)
+    fallbacks = (terms.bootstrap, tuple(PeerCache(journal).addresses()))
+    return Membership(swarm, chain, registry, recipe, invite.bootstrap if invite else (), fallbacks, founded)
 
 
 def terms_of(recipe: Recipe) -> Terms:

@@ -67,6 +67,7 @@ class Onlooker:
                 blob_dir=home.blobs,
                 is_member=self._membership.registry.is_registered,
                 bootstrap=self._membership.bootstrap,
+                fallbacks=self._membership.fallbacks,
             )
             stack.callback(self._network.close)
             thread = threading.Thread(target=self._listen, args=(self._membership,), name="onlooker", daemon=True)

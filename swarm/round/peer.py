@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swarm import PROTOCOL
+from swarm import PROTOCOL, __version__
 from swarm.chain.outbox import Outbox
 from swarm.errors import SwarmError
 from swarm.events import Emitter
@@ -20,14 +20,18 @@ from swarm.judging.calibration import WINDOW, calibrate
 from swarm.network.daemon import check_port
 from swarm.network.invite import Invite
 from swarm.network.node import Network
+from swarm.network.reach import Reach
+from swarm.network.traffic import Traffic
 from swarm.recipe.schema import Recipe
-from swarm.round.clock import Clock
+from swarm.round.accusation import Accuser, reporter
+from swarm.round.clock import Clock, lifetime_s
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
+from swarm.round.peer_cache import PeerCache
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
 from swarm.round.schedule import Schedule, Stopped
@@ -57,6 +61,8 @@ class Options:
     port: int = 0
     chain_port: int = 0
     announce_host: str | None = None
+    announce: tuple[str, ...] = ()
+    relays: tuple[str, ...] = ()
     device: str | None = None
     threads: int | None = None
     wait_for: int = 1
@@ -147,9 +153,14 @@ class Peer:
             blob_dir=self._home.blobs,
             is_member=self._membership.registry.is_registered,
             bootstrap=self._membership.bootstrap,
-            host=options.host,
-            port=options.port or self._last_port(),
-            announce_host=options.announce_host,
+            fallbacks=self._membership.fallbacks,
+            reach=Reach(
+                options.host,
+                options.port or self._last_port(),
+                options.announce_host,
+                options.announce,
+                options.relays,
+            ),
         )
         stack.callback(self._network.close)
         self._journal.put("port", self._network.addresses[0].split("/tcp/")[-1].split("/")[0])
@@ -198,6 +209,8 @@ class Peer:
         reference = network.put(self._recipe.canonical())
         note = LiveNote(
             protocol=PROTOCOL,
+            version=__version__,
+            role="trainer",
             name=self._name[:40],
             model=learner.name[:120],
             device=learner.device_name[:60],
@@ -222,6 +235,15 @@ class Peer:
         membership = self._membership
         outbox = Outbox(self._journal, membership.chain, self._identity, self._emit)
         stack.callback(outbox.stop)
+        self._accuser = Accuser(
+            network=self._network,
+            swarm=membership.swarm,
+            is_member=membership.registry.is_registered,
+            journal=self._journal,
+            lifetime_s=lifetime_s(self._recipe.timing),
+            emit=self._emit,
+            report=reporter(membership.registry, outbox),
+        )
         settler = Settler(
             identity=self._identity,
             swarm=membership.swarm,
@@ -239,7 +261,7 @@ class Peer:
 
     def _peers_changed(self, live: dict[str, LiveNote], foreign: set[str]) -> None:
         if live:
-            self._journal.put("addresses", " ".join(sorted(note.address for note in live.values())[:32]))
+            PeerCache(self._journal).add({peer_id: note.address for peer_id, note in live.items()})
         here = {
             peer_id: {"name": note.name, "model": note.model, "device": note.device, "tokens_per_s": note.tokens_per_s}
             for peer_id, note in live.items()
@@ -252,7 +274,7 @@ class Peer:
         """Rounds until the last, or until stopped. Whether it ended as it was asked to."""
         recipe, rounds, me = self._recipe, self._options.rounds, self._identity.peer_id
         clock = Clock(self._membership.registry.terms().genesis, recipe.timing)
-        exchange = Exchange(self._network, self._membership.swarm, recipe)
+        exchange = Exchange(self._network, self._membership.swarm, recipe, self._accuser.accused)
         schedule = Schedule(me, clock, exchange, self._presence, self._emit, self._stop)
         driver = Driver(
             peer_id=me,
@@ -301,8 +323,10 @@ class Peer:
             ends=schedule.clock.end(number),
             seed_from_chain=from_chain,
         )
+        before = self._network.traffic()
         try:
             outcome = driver.run(number, ordinal, seed, schedule)
+            outcome.report.network = _network_figures(before, self._network)
             schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
             self._commit(outcome, started, seed)
         except (OSError, sqlite3.OperationalError) as error:
@@ -349,6 +373,12 @@ class Peer:
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped
+
+
+def _network_figures(before: Traffic, network: Network) -> dict[str, int]:
+    earlier = asdict(before)
+    moved = {kind: count - earlier[kind] for kind, count in asdict(network.traffic()).items()}
+    return {**moved, **asdict(network.queues())}
 
 
 def _as_others_see(rpc: str, address: str) -> str:

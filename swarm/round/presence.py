@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from swarm import PROTOCOL
 from swarm.network.node import Network
-from swarm.round.records import LiveNote
+from swarm.round.exchange import in_proportion
+from swarm.round.records import LiveNote, VersionNote
 from swarm.round.wire import RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
@@ -15,9 +16,10 @@ logger = logging.getLogger(__name__)
 BEAT_S = 4.0
 FRESH_S = 0.5
 LIFETIME_S = 20.0
-"""A peer that was silent for this long is not waited for."""
+"""A peer of a small swarm that was silent for this long is not waited for; in a large one it is `in_proportion`."""
+LONGEST_LIFETIME_S = 300.0
 SKEW_S = 5.0
-"""Heartbeats that claim to live longer than LIFETIME_S and this difference of clocks are not believed."""
+"""Heartbeats that claim to live longer than those of this swarm and this difference of clocks are not believed."""
 SLOT = "live"
 
 
@@ -36,6 +38,7 @@ class Presence:
         self._live: dict[str, LiveNote] | None = None  # until the first look: being alone is news then
         self._foreign: set[str] = set()
         self._looked = 0.0
+        self._seen = 0  # heartbeats at the last look
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -59,8 +62,8 @@ class Presence:
         self._beat()
 
     def fresh(self) -> dict[str, LiveNote]:
-        """The live peers as of less than a second ago."""
-        if time.monotonic() - self._looked > FRESH_S:
+        """The live peers as of less than a second ago, in a large swarm a little longer."""
+        if time.monotonic() - self._looked > FRESH_S * in_proportion(self._seen):
             self._look()
         return self.live()
 
@@ -75,16 +78,20 @@ class Presence:
         if self._thread.is_alive():
             self._thread.join(timeout=15)
 
+    @staticmethod
+    def _lifetime_s(peers: int) -> float:
+        return min(LONGEST_LIFETIME_S, LIFETIME_S * in_proportion(peers))
+
     def _run(self) -> None:
-        while not self._wake.wait(BEAT_S):
+        while not self._wake.wait(BEAT_S * self._lifetime_s(self._seen) / LIFETIME_S):
             self._beat()
             self._look()
 
     def _beat(self) -> None:
         with self._lock:
-            note = self._note
+            note = self._note = self._note.model_copy(update={"address": self._network.addresses[0][:200]})
         try:
-            self._network.announce(SLOT, note_bytes(note), LIFETIME_S)
+            self._network.announce(SLOT, note_bytes(note), self._lifetime_s(self._seen))
         except (TimeoutError, OSError, RuntimeError) as error:
             if not self._stopping:
                 logger.warning("the heartbeat was not sent, the next one follows in %.0f s: %r", BEAT_S, error)
@@ -98,18 +105,21 @@ class Presence:
                 logger.warning("the heartbeats were not read: %r", error)
             return
         now = time.time()
+        self._seen = len(announcements)
+        longest_s = self._lifetime_s(2 * self._seen) + SKEW_S
         live: dict[str, LiveNote] = {}
         foreign: set[str] = set()
         for peer_id, announcement in announcements.items():
-            if peer_id == self._network.peer_id or not 0 < announcement.expires - now < LIFETIME_S + SKEW_S:
+            if peer_id == self._network.peer_id or not 0 < announcement.expires - now < longest_s:
                 continue
             try:
+                if read_note(VersionNote, announcement.value).protocol != PROTOCOL:
+                    foreign.add(peer_id)
+                    continue
                 note = read_note(LiveNote, announcement.value)
             except RecordRefused:
                 continue
-            if note.protocol != PROTOCOL:
-                foreign.add(peer_id)
-            elif not note.leaving:
+            if not note.leaving:
                 live[peer_id] = note
         with self._lock:
             came_or_went = self._live is None or set(live) != set(self._live) or foreign != self._foreign

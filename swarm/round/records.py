@@ -7,7 +7,7 @@ before anything else looks at it.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from swarm import PROTOCOL
 from swarm.recipe.schema import Recipe, Stage
@@ -118,10 +118,21 @@ class DoneNote(Wire):
     at: Unix
 
 
+class VersionNote(Wire):
+    """What the heartbeats of all versions have in common, so that a peer can tell why it does not hear another."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    protocol: Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class LiveNote(Wire):
     """The value of a heartbeat."""
 
     protocol: Annotated[int, Field(ge=0, lt=2**31)]
+    version: Annotated[str, Field(max_length=20)] = ""
+    """Of the program."""
+    role: Literal["trainer", "judge"] = "trainer"
     name: Annotated[str, Field(max_length=40)]
     model: Annotated[str, Field(max_length=120)]
     device: Annotated[str, Field(max_length=60)]

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import msgpack
 import pytest
+from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.dht.validation import DHTRecord
+from hivemind.utils import MSGPackSerializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ from swarm.network.announcements import (
     record_key,
     shard_of,
 )
-from swarm.network.validation import AnnouncementValidator, decode_dictionary
+from swarm.network.validation import AnnouncementValidator, decode_dictionary, encode_tags, without
 
 SWARM = "a swarm"
 ANN, BOB = Identity(b"\x01" * 32), Identity(b"\x02" * 32)
@@ -120,6 +122,24 @@ def test_no_bytes_crash_the_dictionary_decoder(raw: bytes) -> None:
         decode_dictionary(raw)
     except Refused:
         pass
+
+
+def test_a_read_of_one_key_stays_small_with_a_thousand_writers() -> None:
+    peers = [Identity(number.to_bytes(32, "big")).peer_id for number in range(1, 1001)]
+    fullest = max(Counter(map(shard_of, peers)).values())
+    heartbeat = encode_record(said("live", bytes(500)))  # a real one has about 400
+    packed = DictionaryDHTValue()
+    for peer in peers[:fullest]:
+        packed.store(peer, heartbeat, 1e12)
+    assert len(MSGPackSerializer.dumps(packed)) < 64 * 1024
+
+
+def test_a_reader_tells_what_it_has_and_nobody_can_pass_for_another() -> None:
+    records = {"ann": (b"one", 1.0), "bob": (b"two", 2.0)}
+    assert without(records, encode_tags(b"saltsalt", [])) == records
+    tags = encode_tags(b"saltsalt", [b"one"])
+    assert without(records, tags) == {"bob": (b"two", 2.0)}
+    assert tags[8:] != encode_tags(b"SALTSALT", [b"one"])[8:]
 
 
 def test_a_deeply_nested_dictionary_is_refused() -> None:

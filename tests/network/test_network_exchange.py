@@ -1,5 +1,6 @@
 """Real libp2p on loopback: what peers that wish each other well can count on."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,9 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from swarm.errors import SwarmError
-from swarm.identity.key import load_or_create
+from swarm.identity.key import Identity, load_or_create
 from swarm.network import BlobRef, BlobUnavailable, Network
+from swarm.network.announcements import encode_record, make, record_key, shard_of
 from swarm.network.daemon import free_port
+from swarm.network.reach import Reach
 from tests.network.network_peers import RemotePeer, is_running, until
 
 Local = Callable[..., Network]
@@ -84,11 +87,42 @@ def test_alone_becomes_a_swarm_without_a_restart(local: Local, tmp_path_factory:
     early.announce("hope", b"is anybody there", 600)
     assert set(early.read("hope", 2)) == {early.peer_id}
     assert early.connect([address], 2) is False
-    other = local(key_file=key_file, port=port)
+    other = local(key_file=key_file, reach=Reach(port=port))
     assert other.addresses == [address]
     until(lambda: early.peer_id in other.read("hope"), 15)
     assert not early.alone and early.connect([address], 5)
     assert early.fetch(other.put(b"welcome"), [other.peer_id], 5) == b"welcome"
+
+
+def test_the_next_addresses_are_tried_when_the_first_are_silent(local: Local) -> None:
+    founder, gone = local(), local()
+    gone.close()
+    late = local(bootstrap=gone.addresses, fallbacks=[["nonsense"], [], founder.addresses])
+    assert late.peers() == [founder.peer_id]
+    with pytest.raises(SwarmError, match="not a peer's address"):
+        local(bootstrap=["nonsense"])
+
+
+def test_what_was_read_is_not_sent_again(local: Local) -> None:
+    reader = local()
+    holder = local(bootstrap=reader.addresses)
+    writers = [Identity(number.to_bytes(32, "big")) for number in range(1, 200)]
+    expiry_ms = round((time.time() + 600) * 1000)
+
+    async def hold() -> None:
+        for writer in writers:
+            said = make(writer, "test swarm", "1/answer", bytes(200), expiry_ms)
+            key = record_key("test swarm", "1/answer", shard_of(writer.peer_id))
+            holder._node.protocol.keep(key, writer.peer_id, encode_record(said), said.expires)
+
+    holder._call(hold(), 20)
+    reader._call(asyncio.sleep(1), 5)  # the heartbeats of the daemon are over
+    came = []
+    for _ in range(2):
+        before = reader.traffic().dht_in
+        assert len(reader.read("1/answer")) == len(writers)
+        came.append(reader.traffic().dht_in - before)
+    assert came[0] > 199 * 300 > 20 * came[1]
 
 
 def test_only_members_are_heard(local: Local) -> None:
@@ -130,13 +164,13 @@ def test_mistakes_are_told_in_one_sentence(local: Local) -> None:
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(SwarmError, match=r"port \d+ on 127.0.0.1 is used"),
     ):
-        local(port=taken.getsockname()[1])
+        local(reach=Reach(port=taken.getsockname()[1]))
     with pytest.raises(SwarmError, match="not a peer's address"):
         local(bootstrap=["/ip4/127.0.0.1/tcp/1"])
     with pytest.raises(SwarmError, match="not an IP address"):
-        local(host="localhost")
+        local(reach=Reach(host="localhost"))
     with pytest.raises(SwarmError, match="neither an IP address nor a host name"):
-        local(announce_host="not a host")
+        local(reach=Reach(announce_host="not a host"))
     network = local()
     with pytest.raises(ValueError, match="lives up to"):
         network.announce("slot", b"", 3601)
