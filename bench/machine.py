@@ -9,6 +9,13 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "hivemind", "reasoning_gym",
 
 def describe() -> str:
     """Machine and versions as Markdown list items."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     return f"- machine: {machine}\n- versions: {versions}\n"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

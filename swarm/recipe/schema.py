@@ -212,12 +212,22 @@ class Model(Section):
     """null trains all weights."""
     autocast: Literal["auto", "bfloat16", "none"] = "auto"
     """Matrix arithmetic over fp32 master weights; auto takes bfloat16 where the hardware has it."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights. bfloat16 takes half the memory and leaves `autocast` without effect; with all weights trained it
+    wants `grpo.optimizer: adamw_8bit`, which rounds at random where a step is smaller than the type can hold."""
 
 
 class Grpo(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = "dapo"
-    """TRL's loss_type."""
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo", "gspo"] = "dapo"
+    """TRL's loss_type; gspo: one ratio per completion instead of one per token (its authors clip at 3e-4 and 4e-4)."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw_8bit keeps its two moments in one byte per weight each."""
+    token_mask: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Tokens whose probability has changed by more than this since they were sampled teach nothing; null: all do."""
+    sequence_mask: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Completions worse than their group, which have become less likely by more than this many nats per token since
+    they were sampled, teach nothing; null: all do."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(gt=0, lt=10)] = 0.28
     beta: Annotated[float, Field(ge=0, le=10)] = 0.0

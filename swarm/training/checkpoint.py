@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from swarm.errors import SwarmError
 
 FORMAT = 1
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def write(
@@ -39,9 +38,10 @@ def write(
         target.mkdir()
         save_file(_on_cpu(weights), target / "weights.safetensors")
         moments = {
-            f"{name}/{moment}": optimizer.state[weight][moment]
+            f"{name}/{moment}": tensor
             for name, weight in weights.items()
-            for moment in _MOMENTS
+            for moment, tensor in optimizer.state[weight].items()
+            if moment != "step"
         }
         save_file(_on_cpu(moments), target / "optimizer.safetensors")
         steps = {name: float(optimizer.state[weight]["step"]) for name, weight in weights.items()}
@@ -92,20 +92,28 @@ def read_tensors(directory: Path, weights: dict[str, torch.nn.Parameter], optimi
     except (OSError, SafetensorError) as error:
         raise SwarmError(f"the checkpoint in {directory} is damaged: {error}; remove it to start afresh") from error
     expected = {name: weight.shape for name, weight in weights.items()}
-    expected_moments = {f"{name}/{moment}": shape for name, shape in expected.items() for moment in _MOMENTS}
+    places = {
+        f"{name}/{moment}": tensor
+        for name, weight in weights.items()
+        for moment, tensor in optimizer.state[weight].items()
+        if moment != "step"
+    }
     steps = state.get("optimizer_steps", {})
     if (
         {name: tensor.shape for name, tensor in saved.items()} != expected
-        or {name: tensor.shape for name, tensor in moments.items()} != expected_moments
+        or {name: tensor.shape for name, tensor in moments.items()}
+        != {name: tensor.shape for name, tensor in places.items()}
         or set(steps) != set(expected)
     ):
-        raise SwarmError(f"the checkpoint in {directory} is of another model or LoRA rank; remove it to start afresh")
+        raise SwarmError(
+            f"the checkpoint in {directory} is of another model, LoRA rank or optimiser; remove it to start afresh"
+        )
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(saved[name])
             optimizer.state[weight]["step"] = torch.tensor(float(steps[name]))
-            for moment in _MOMENTS:
-                optimizer.state[weight][moment].copy_(moments[f"{name}/{moment}"])
+        for name, place in places.items():
+            place.copy_(moments[name])
 
 
 def _current(directory: Path) -> str | None:

@@ -28,6 +28,10 @@ class Device:
             return nullcontext()
         return torch.autocast(self.place.type, dtype=self.autocast_dtype)
 
+    def without_autocast(self, arithmetic: str) -> "Device":
+        """The same place for weights that say themselves how they are multiplied."""
+        return Device(self.place, None, f"{self.name.rpartition(',')[0]}, {arithmetic}")
+
 
 def choose(
     parameters: int, autocast: Literal["auto", "bfloat16", "none"] = "auto", device: str | None = None

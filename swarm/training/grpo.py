@@ -2,7 +2,8 @@
 
 TRL computes the loss; this module decides what goes in: the token ids and log-probabilities of the sampler, own and
 fetched alike, in micro-batches whose gradients add up to that of the whole batch, in as little memory as there is.
-GRPO: Shao et al. 2024 (arXiv 2402.03300); dapo: Yu et al. 2025 (2503.14476); dr_grpo: Liu et al. 2025 (2503.20783).
+GRPO: Shao et al. 2024 (arXiv 2402.03300); dapo: Yu et al. 2025 (2503.14476); dr_grpo: Liu et al. 2025 (2503.20783);
+gspo: Zheng et al. 2025 (2507.18071).
 
 The trainer is built once and driven by `training_step`. That uses private methods of TRL, so TRL is pinned exactly and
 `tests/training/test_logprobs.py` compares log-probabilities with TRL's own.
@@ -23,9 +24,12 @@ from trl import GRPOConfig, GRPOTrainer
 
 from swarm.recipe.schema import Grpo
 from swarm.training import memory
+from swarm.training.layout import Tokens
 from swarm.training.model import Loaded
+from swarm.training.optimizer import make_optimizer
+from swarm.training.parts import Parts
 from swarm.training.quiet import quiet
-from swarm.training.scorer import Batch, Tokens, completion_logprobs, pack
+from swarm.training.scorer import completion_logprobs
 
 RATIO_CAP = 10.0
 """Probability ratio above which a token is ignored even where clipping would not bound it, that is where the advantage
@@ -45,6 +49,9 @@ class TrainingGroup:
     own: bool
     """Sampled here, by the present weights."""
     temperature: float
+    rescored: bool = False
+    """Sampled by a model of another family: the present weights say how likely its tokens were, whatever stands in
+    `completions`, so that the ratio begins at 1."""
 
     def flaw(self, vocabulary: int) -> str | None:
         """Why this group cannot be trained on, in a few words; None if it can."""
@@ -97,6 +104,7 @@ class Row:
     advantage: float
     temperature: float
     own: bool
+    rescored: bool
     group: int
 
 
@@ -115,7 +123,8 @@ class Updater:
         # LoRA's starting model is the one without its adapter; without LoRA it has to be kept.
         keep_start = settings.beta > 0 and not hasattr(loaded.model, "disable_adapter")
         self._start = copy.deepcopy(loaded.model).requires_grad_(False) if keep_start else None
-        self.optimizer = _adamw(loaded, settings)
+        self._start_parts = Parts.of(self._start, loaded.device.autocast_dtype) if keep_start else loaded.parts
+        self.optimizer = make_optimizer(loaded.trainable, settings, seed)
         self._trainer = _build_trainer(loaded, settings, self.optimizer, seed)
 
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -216,41 +225,37 @@ class Updater:
             return 1.0
         return rows / len(chunk)
 
-    def _batch(self, chunk: list[Row], total_tokens: int) -> dict[str, torch.Tensor]:
+    def _batch(self, chunk: list[Row], total_tokens: int) -> dict[str, Any]:
         device = self._loaded.device.place
-        packed = pack([row.prompt for row in chunk], [row.completion for row in chunk], self._loaded.pad, device)
-        behaviour = torch.zeros(packed.completion_ids.shape)
-        for index, row in enumerate(chunk):
-            behaviour[index, : len(row.logprobs)] = torch.tensor(row.logprobs).clamp(min=-LOG_RATIO_LIMIT)
-        temperatures = torch.tensor([row.temperature for row in chunk], device=device)
+        lengths = torch.tensor([len(row.completion) for row in chunk])
+        mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
+        behaviour = torch.zeros(mask.shape)
+        behaviour[mask] = torch.tensor([value for row in chunk for value in row.logprobs]).clamp(min=-LOG_RATIO_LIMIT)
+        completion_ids = torch.zeros(mask.shape, dtype=torch.long, device=device)
         batch = {
-            "prompt_ids": packed.prompt_ids,
-            "prompt_mask": packed.prompt_mask,
-            "completion_ids": packed.completion_ids,
-            "completion_mask": packed.completion_mask,
+            # TRL puts prompts and completions side by side; the log-probabilities below are computed from `chunk`.
+            "prompt_ids": completion_ids[:, :0],
+            "prompt_mask": completion_ids[:, :0],
+            "completion_ids": completion_ids,
+            "completion_mask": mask.long().to(device),
             "old_per_token_logps": behaviour.to(device),
-            "advantages": torch.tensor([row.advantage for row in chunk], device=device),
+            "advantages": torch.tensor([row.advantage for row in chunk], device=device)[:, None].repeat(
+                1, mask.shape[1]
+            ),
             "num_items_in_batch": torch.tensor(float(total_tokens), device=device),
-            "temperatures": temperatures,
             "own": torch.tensor([row.own for row in chunk], device=device),
+            "rescored": torch.tensor([row.rescored for row in chunk], device=device),
+            "rows": chunk,
         }
         if self._settings.beta > 0:
-            batch["ref_per_token_logps"] = self._starting_logprobs(packed, temperatures)
+            batch["ref_per_token_logps"] = self._starting_logprobs(chunk)
         return batch
 
     @torch.no_grad()
-    def _starting_logprobs(self, packed: Batch, temperatures: torch.Tensor) -> torch.Tensor:
-        model = self._start if self._start is not None else self._loaded.model
-        without_adapter = contextlib.nullcontext() if self._start is not None else model.disable_adapter()
+    def _starting_logprobs(self, chunk: list[Row]) -> torch.Tensor:
+        without_adapter = contextlib.nullcontext() if self._start is not None else self._loaded.model.disable_adapter()
         with without_adapter:
-            return completion_logprobs(
-                model,
-                self._loaded.device,
-                packed.input_ids,
-                packed.attention_mask,
-                packed.completion_ids.shape[1],
-                temperatures,
-            )
+            return _logprobs(self._start_parts, self._loaded, chunk)
 
     @contextlib.contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
@@ -264,13 +269,14 @@ class Updater:
 class _Trainer(GRPOTrainer):
     """TRL's loss on batches that are complete when they come in."""
 
-    device: Any
+    loaded: Loaded
+    token_mask: float | None
     current_gradient_accumulation_steps: Any
 
-    def _prepare_inputs(self, generation_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
         return generation_batch
 
-    def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._inputs = inputs
         loss = super()._compute_loss(model, inputs)
         tokens = int(inputs["completion_mask"].sum())
@@ -279,27 +285,23 @@ class _Trainer(GRPOTrainer):
         self._metrics["train"].clear()
         return loss
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """The sampler's arithmetic in place of TRL's fused head, which is twice as slow on a CPU. Entropies, which no
-        loss of ours uses, are zeros."""
-        logprobs = completion_logprobs(
-            model, self.device, input_ids, attention_mask, logits_to_keep, self._inputs["temperatures"]
-        )
-        drift = (logprobs.detach() - self._inputs["old_per_token_logps"]).exp().sub(1).abs()
-        mask = self._inputs["completion_mask"].bool()
-        own = mask & self._inputs["own"][:, None]
+    def _get_per_token_logps_and_entropies(self, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """The sampler's arithmetic in place of TRL's. Entropies, which no loss of ours uses, are zeros."""
+        inputs = self._inputs
+        logprobs = _logprobs(self.loaded.parts, self.loaded, inputs["rows"])
+        now = logprobs.detach()
+        old = torch.where(inputs["rescored"][:, None], now, inputs["old_per_token_logps"])
+        inputs["old_per_token_logps"] = old
+        if self.token_mask is not None:
+            # TRL takes advantages per token, and reads them after this.
+            inputs["advantages"] = inputs["advantages"] * ((now.exp() - old.exp()).abs() <= self.token_mask)
+        drift = (now - old).exp().sub(1).abs()
+        mask = inputs["completion_mask"].bool()
+        own = mask & inputs["own"][:, None]
         self._drift_all += drift[mask].sum().item()
         self._drift_own += drift[own].sum().item()
         self._own_tokens += int(own.sum())
-        return logprobs, torch.zeros_like(logprobs, requires_grad=False), None
+        return logprobs, torch.zeros_like(now), None
 
     def forget_ratios(self) -> None:
         self._clipped = 0.0
@@ -314,27 +316,30 @@ class _Trainer(GRPOTrainer):
 
 
 def _rows(groups: Sequence[TrainingGroup]) -> list[Row]:
-    """Rows with an advantage, longest first: alike lengths share a micro-batch, and memory runs out early or never."""
+    """Rows with an advantage, the groups with the longest first: completions of one prompt are computed together, alike
+    lengths share a micro-batch, and memory runs out early or never."""
     rows = [
-        Row(group.prompt, tokens, logprobs, advantage, group.temperature, group.own, index)
+        Row(group.prompt, tokens, logprobs, advantage, group.temperature, group.own, group.rescored, index)
         for index, group in enumerate(groups)
         for (tokens, logprobs), advantage in zip(group.completions, group.advantages, strict=True)
         if advantage != 0
     ]
-    return sorted(rows, key=lambda row: len(row.prompt) + len(row.completion), reverse=True)
+    longest: dict[int, int] = {}
+    for row in rows:
+        longest[row.group] = max(longest.get(row.group, 0), len(row.prompt) + len(row.completion))
+    return sorted(rows, key=lambda row: (longest[row.group], row.group, len(row.completion)), reverse=True)
 
 
-def _adamw(loaded: Loaded, settings: Grpo) -> torch.optim.AdamW:
-    weights = list(loaded.trainable.values())
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    # Its state is allocated now, so that memory cannot run out in the middle of a step and leave half of it done.
-    for weight in weights:
-        optimizer.state[weight] = {
-            "step": torch.tensor(0.0),
-            "exp_avg": torch.zeros_like(weight),
-            "exp_avg_sq": torch.zeros_like(weight),
-        }
-    return optimizer
+def _logprobs(parts: Parts, loaded: Loaded, rows: Sequence[Row]) -> torch.Tensor:
+    """Of the rows' completion tokens, at their temperatures; shape (rows, longest completion)."""
+    return completion_logprobs(
+        parts,
+        loaded.device,
+        [row.prompt for row in rows],
+        [row.completion for row in rows],
+        loaded.pad,
+        torch.tensor([row.temperature for row in rows], device=loaded.device.place),
+    )
 
 
 def _build_trainer(loaded: Loaded, settings: Grpo, optimizer: torch.optim.Optimizer, seed: int) -> _Trainer:
@@ -353,7 +358,9 @@ def _build_trainer(loaded: Loaded, settings: Grpo, optimizer: torch.optim.Optimi
             num_generations=2,
             gradient_accumulation_steps=1,
             steps_per_generation=1,
-            loss_type=settings.loss,
+            loss_type="grpo" if settings.loss == "gspo" else settings.loss,
+            importance_sampling_level="sequence" if settings.loss == "gspo" else "token",
+            off_policy_mask_threshold=settings.sequence_mask,
             epsilon=settings.clip_low,
             epsilon_high=settings.clip_high,
             delta=max(RATIO_CAP, 1 + settings.clip_high),
@@ -367,7 +374,8 @@ def _build_trainer(loaded: Loaded, settings: Grpo, optimizer: torch.optim.Optimi
             processing_class=loaded.tokenizer,
             optimizers=(optimizer, None),
         )
-    trainer.device = loaded.device
+    trainer.loaded = loaded
+    trainer.token_mask = settings.token_mask
     # Set afterwards: given to the constructor, TRL would load or copy a reference model of its own.
     trainer.beta = settings.beta
     trainer.forget_ratios()

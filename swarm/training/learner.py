@@ -13,9 +13,10 @@ from swarm.recipe.schema import Grpo, StageSettings
 from swarm.recipe.schema import Model as ModelSettings
 from swarm.training import checkpoint, memory, text
 from swarm.training.grpo import TrainingGroup, Updater, UpdateReport
+from swarm.training.layout import Tokens
 from swarm.training.model import Loaded, fingerprint_of, load
-from swarm.training.sampler import Drawn, draw
-from swarm.training.scorer import Tokens, sum_logprobs
+from swarm.training.sampler import Drawn, LocalSampler, Sampler
+from swarm.training.scorer import sum_logprobs
 
 __all__ = ["Completion", "Counters", "Learner", "TrainingGroup", "UpdateReport"]
 
@@ -58,6 +59,7 @@ class Learner:
         self.counters = Counters()
         self._loaded = loaded
         self._shape = memory.Shape.of(loaded.model.config)
+        self._sampler: Sampler = LocalSampler(loaded.parts, loaded.device, loaded.end_ids, loaded.pad)
         self._updater = Updater(loaded, grpo, seed=seed)
         self._fingerprint: str | None = None
 
@@ -171,6 +173,7 @@ class Learner:
         """One GRPO step on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
         report = self._updater.update(groups)
         self._fingerprint = None
+        self._sampler.weights_changed()
         self.counters.trained_tokens += report.tokens
         self.counters.update_seconds += report.seconds
         return report
@@ -206,6 +209,7 @@ class Learner:
         self._updater.updates = int(state["updates"])
         self._updater.micro_batch = int(state["micro_batch"])
         self._fingerprint = None
+        self._sampler.weights_changed()
 
     def _draw(
         self, prompts: Sequence[Tokens], samples: int, max_new_tokens: int, temperature: float | None, seed: int
@@ -215,16 +219,12 @@ class Learner:
         started = time.perf_counter()
         tokens = max(len(prompt) for prompt in prompts) + max_new_tokens
         try:
-            drawn = draw(
-                self._loaded.model,
-                self._loaded.device,
+            drawn = self._sampler.draw(
                 prompts,
                 samples=samples,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=seed,
-                end_ids=self._loaded.end_ids,
-                pad=self._loaded.pad,
                 rows=memory.sampling_rows(self._shape, tokens, self._free()),
             )
         except MemoryError as error:
@@ -236,7 +236,7 @@ class Learner:
     def _sum_logprobs(self, pairs: Sequence[tuple[Tokens, Tokens]], rows: int) -> list[float] | None:
         """None when memory ran out."""
         try:
-            return sum_logprobs(self._loaded.model, self._loaded.device, pairs, self._loaded.pad, rows)
+            return sum_logprobs(self._loaded.parts, self._loaded.device, pairs, self._loaded.pad, rows)
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise

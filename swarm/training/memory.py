@@ -5,6 +5,8 @@ when `is_out_of_memory` says that they did not fit.
 """
 
 import gc
+import resource
+import sys
 from dataclasses import dataclass
 
 import psutil
@@ -37,11 +39,32 @@ class Shape:
         return cls(text.num_hidden_layers, text.hidden_size, 2 * kept * head, text.vocab_size)
 
 
+_limit: int | None = None
+
+
+def limit(device: torch.device, total: int) -> None:
+    """Act as if the GPU had `total` bytes: beyond them PyTorch runs out of memory."""
+    global _limit
+    _limit = total
+    torch.cuda.set_per_process_memory_fraction(
+        min(1.0, total / torch.cuda.get_device_properties(device).total_memory), device
+    )
+
+
 def free_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    free, _ = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    free += torch.cuda.memory_reserved(device) - allocated
+    return free if _limit is None else min(free, _limit - allocated)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory that was in use at once: on a GPU that of tensors, else the process's resident set."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return psutil.virtual_memory().available
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def training_rows(shape: Shape, tokens: int, completion_tokens: int, free: int) -> int:

@@ -1,4 +1,4 @@
-"""A causal language model from a directory: fp32 weights, optional LoRA, its tokenizer, and what identifies them.
+"""A causal language model from a directory: its weights, optional LoRA, its tokenizer, and what identifies them.
 
 Only safetensors are read and no code that comes with a model is run.
 """
@@ -19,6 +19,7 @@ from swarm.errors import SwarmError
 from swarm.recipe.schema import Lora
 from swarm.recipe.schema import Model as ModelSettings
 from swarm.training.device import Device, choose
+from swarm.training.parts import Parts
 from swarm.training.quiet import quiet
 
 
@@ -26,6 +27,7 @@ from swarm.training.quiet import quiet
 class Loaded:
     model: Any
     """The transformers model, wrapped by PEFT where there is LoRA; in evaluation mode, on the device."""
+    parts: Parts
     tokenizer: PreTrainedTokenizerBase
     device: Device
     end_ids: frozenset[int]
@@ -68,14 +70,20 @@ def load(directory: Path, settings: ModelSettings, *, seed: int, device: str | N
         raise SwarmError(f"the tokenizer in {directory} has no end-of-text token, so a completion could never end")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
-    chosen = choose(sum(weight.numel() for weight in model.parameters()), settings.autocast, device)
     base_fingerprint = fingerprint_of(model.named_parameters())
+    chosen = choose(sum(weight.numel() for weight in model.parameters()), settings.autocast, device)
+    if settings.dtype == "bfloat16":
+        model.to(torch.bfloat16)
+        chosen = chosen.without_autocast("bfloat16 weights")
     model.config.use_cache = False
     if settings.lora is not None:
         model = _with_lora(model, settings.lora, seed, directory)
+        if chosen.autocast_dtype is not None:
+            _convert_frozen(model, chosen.autocast_dtype)
     model.to(chosen.place).eval()
     return Loaded(
         model,
+        Parts.of(model, chosen.autocast_dtype),
         tokenizer,
         chosen,
         _end_ids(model, tokenizer),
@@ -111,6 +119,14 @@ def _with_lora(model: Any, lora: Lora, seed: int, directory: Path) -> Any:
         raise SwarmError(
             f"model.lora.targets {lora.targets!r} fit no layer of {directory}: {_first_line(error)}"
         ) from error
+
+
+def _convert_frozen(model: Any, dtype: torch.dtype) -> None:
+    """Frozen matrices in the type in which autocast multiplies them anyway: half the memory, and nothing to convert."""
+    output = model.get_output_embeddings()
+    for module in model.modules():
+        if type(module) is torch.nn.Linear and module is not output and not module.weight.requires_grad:
+            module.weight.data = module.weight.data.to(dtype)
 
 
 def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -1,19 +1,23 @@
 """Completions of prompts, with the log-probabilities under which they were drawn.
 
-Every prompt is prefilled once, whatever the number of its samples; a finished row leaves the batch. What a row draws
+Every prompt is prefilled once, whatever the number of its samples; finished rows leave the batch. What a row draws
 follows from the seed and its own place in the request, not from the size of the batches it was computed in.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from hashlib import shake_256
+from typing import Protocol
 
+import numpy as np
 import torch
-from transformers import DynamicCache
 
 from swarm.training import memory
+from swarm.training.decoding import Decoder, Steps
 from swarm.training.device import Device
-from swarm.training.scorer import Tokens, pad_left, positions
+from swarm.training.keyvalues import KeyValues
+from swarm.training.layout import Tokens
+from swarm.training.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -26,140 +30,138 @@ class Drawn:
     """Ended by itself, not by the limit."""
 
 
-@torch.no_grad()
-def draw(
-    model: Any,
-    device: Device,
-    prompts: Sequence[Tokens],
-    *,
-    samples: int,
-    max_new_tokens: int,
-    temperature: float | None,
-    seed: int,
-    end_ids: frozenset[int],
-    pad: int,
-    rows: int,
-) -> list[list[Drawn]]:
-    """`samples` completions per prompt, in the order of the prompts; `rows` at most at once, fewer if memory runs out.
+class Sampler(Protocol):
+    """Whatever completes prompts: `LocalSampler`, or vLLM (`swarm.training.vllm`)."""
 
-    A temperature of None takes the likeliest token. Prompts must not be empty.
+    def draw(
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        samples: int,
+        max_new_tokens: int,
+        temperature: float | None,
+        seed: int,
+        rows: int,
+    ) -> list[list[Drawn]]:
+        """`samples` completions per prompt, in the order of the prompts; `rows` at most at once.
 
-    Raises:
-        MemoryError: one row alone does not fit.
+        A temperature of None takes the likeliest token. Prompts must not be empty.
+
+        Raises:
+            MemoryError: one row alone does not fit.
+        """
+
+    def weights_changed(self) -> None:
+        """Called after every update."""
+
+    def release(self) -> None:
+        """Give memory back until the next `draw`."""
+
+
+class LocalSampler:
+    """Samples with the very weights and arithmetic that are trained."""
+
+    def __init__(self, parts: Parts, device: Device, end_ids: frozenset[int], pad: int) -> None:
+        self._parts = parts
+        self._device = device
+        self._pad = pad
+        self._decoder = Decoder(parts, device, torch.tensor(sorted(end_ids), device=device.place))
+
+    def weights_changed(self) -> None:
+        pass  # they are the same tensors
+
+    def release(self) -> None:
+        self._decoder.forget()
+
+    @torch.no_grad()
+    def draw(
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        samples: int,
+        max_new_tokens: int,
+        temperature: float | None,
+        seed: int,
+        rows: int,
+    ) -> list[list[Drawn]]:
+        drawn: list[list[Drawn]] = [[] for _ in prompts]
+        waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+        while waiting:
+            together = min(samples - len(drawn[waiting[0]]), rows)
+            chunk = waiting[: max(1, rows // samples)] if together == samples else waiting[:1]
+            done = len(drawn[chunk[0]])
+            numbers = [
+                noise(seed, index, sample, max_new_tokens) for index in chunk for sample in range(done, done + together)
+            ]
+            rolled = self._attempt([prompts[index] for index in chunk], together, np.stack(numbers), temperature)
+            if rolled is None:
+                if rows == 1:
+                    raise MemoryError(f"one prompt of {len(prompts[chunk[0]])} tokens does not fit into memory")
+                rows = max(1, min(rows, len(chunk) * together) // 2)
+                self.release()
+                memory.release(self._device.place)
+                continue
+            for place, index in enumerate(chunk):
+                drawn[index] += rolled[place * together : (place + 1) * together]
+            waiting = [index for index in waiting if len(drawn[index]) < samples]
+        return drawn
+
+    def _attempt(
+        self, prompts: Sequence[Tokens], samples: int, uniforms: np.ndarray, temperature: float | None
+    ) -> list[Drawn] | None:
+        """`_roll`, or None when memory ran out; a function of its own so that a failed attempt's tensors are let go."""
+        try:
+            return self._roll(prompts, samples, uniforms, temperature)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            return None
+
+    def _roll(
+        self, prompts: Sequence[Tokens], samples: int, uniforms: np.ndarray, temperature: float | None
+    ) -> list[Drawn]:
+        """The completions of one batch, sample by sample within prompt by prompt; uniforms: (rows, max_new_tokens)."""
+        place = self._device.place
+        limit = uniforms.shape[1]
+        ids, mask = pad_left(prompts, self._pad, place)
+        width = ids.shape[1]
+        cache = KeyValues(width)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        with self._device.autocast():
+            # Padding attends to itself alone, so that its rows are numbers.
+            causal = torch.ones(width, width, dtype=torch.bool, device=place).tril()
+            seen = (causal & mask[:, None, :]) | torch.eye(width, dtype=torch.bool, device=place)
+            hidden = self._parts.hidden(ids, seen[:, None], positions, cache)
+            cache.used = width
+            logits = self._parts.logits(hidden[:, -1]).repeat_interleave(samples, dim=0)
+        steps = Steps(
+            cache.repeated(samples, width + limit),
+            torch.cat([mask.repeat_interleave(samples, dim=0), mask.new_ones(len(uniforms), limit)], dim=1),
+            positions[:, -1].repeat_interleave(samples) + 1,
+            torch.from_numpy(uniforms).to(place),
+            temperature,
+        )
+        tokens, logprobs, lengths, finished = self._decoder.run(logits, steps)
+        return [
+            Drawn(tuple(row[:length]), tuple(row_logprobs[:length]), ended_itself)
+            for row, row_logprobs, length, ended_itself in zip(
+                tokens.tolist(), logprobs.tolist(), lengths.tolist(), finished.tolist(), strict=True
+            )
+        ]
+
+
+def noise(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1), fp32, one per position of one completion: SHAKE-256 of its place, 24 bits each.
+
+    Whoever knows the seed can compute them again, for one completion alone.
     """
-    uniforms = torch.rand(len(prompts), samples, max_new_tokens, generator=torch.Generator().manual_seed(seed))
-    drawn: list[list[Drawn]] = [[] for _ in prompts]
-    waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
-    while waiting:
-        together = min(samples - len(drawn[waiting[0]]), rows)
-        chunk = waiting[: max(1, rows // samples)] if together == samples else waiting[:1]
-        done = len(drawn[chunk[0]])
-        numbers = uniforms[chunk, done : done + together].reshape(len(chunk) * together, max_new_tokens)
-        rolled = _attempt(
-            model, device, [prompts[i] for i in chunk], together, numbers.to(device.place), temperature, end_ids, pad
-        )
-        if rolled is None:
-            if rows == 1:
-                raise MemoryError(f"one prompt of {len(prompts[chunk[0]])} tokens does not fit into memory")
-            rows = max(1, min(rows, len(chunk) * together) // 2)
-            memory.release(device.place)
-            continue
-        for place, index in enumerate(chunk):
-            drawn[index] += rolled[place * together : (place + 1) * together]
-        waiting = [index for index in waiting if len(drawn[index]) < samples]
-    return drawn
+    stream = shake_256(f"{seed} {prompt} {sample}".encode()).digest(4 * count)
+    return (np.frombuffer(stream, dtype="<u4") >> 8).astype(np.float32) / np.float32(2**24)
 
 
-def _attempt(*arguments: Any) -> list[Drawn] | None:
-    """`_roll`, or None when memory ran out; a function of its own so that a failed attempt's tensors are let go."""
-    try:
-        return _roll(*arguments)
-    except (RuntimeError, MemoryError) as error:
-        if not memory.is_out_of_memory(error):
-            raise
-        return None
-
-
-def _roll(
-    model: Any,
-    device: Device,
-    prompts: Sequence[Tokens],
-    samples: int,
-    uniforms: torch.Tensor,
-    temperature: float | None,
-    end_ids: frozenset[int],
-    pad: int,
-) -> list[Drawn]:
-    """The completions of one batch, sample by sample within prompt by prompt; uniforms: (rows, max_new_tokens)."""
-    ids, mask = pad_left(prompts, pad, device.place)
-    cache = DynamicCache(config=model.config)
-    logits = _forward(model, device, ids, mask, positions(mask), cache)
-    if samples > 1:
-        cache.batch_repeat_interleave(samples)
-        logits, mask = logits.repeat_interleave(samples, dim=0), mask.repeat_interleave(samples, dim=0)
-
-    ends = torch.tensor(sorted(end_ids), device=device.place)
-    rows, limit = uniforms.shape
-    tokens = torch.full((rows, limit), pad, device=device.place)
-    logprobs = torch.zeros(rows, limit, device=device.place)
-    lengths = torch.full((rows,), limit, device=device.place)
-    finished = torch.zeros(rows, dtype=torch.bool, device=device.place)
-    live = torch.arange(rows, device=device.place)
-    for step in range(limit):
-        chosen, chosen_logprobs = _choose(logits, temperature, uniforms[live, step])
-        tokens[live, step], logprobs[live, step] = chosen, chosen_logprobs
-        ended = torch.isin(chosen, ends)
-        finished[live[ended]] = True
-        lengths[live[ended]] = step + 1
-        if step + 1 == limit or bool(ended.all()):
-            break
-        if bool(ended.any()):
-            staying = (~ended).nonzero().squeeze(1)
-            live, chosen, mask = live[staying], chosen[staying], mask[staying]
-            cache.batch_select_indices(staying)
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-        logits = _forward(model, device, chosen[:, None], mask, positions(mask)[:, -1:], cache)
-
-    return [
-        Drawn(tuple(row[:length]), tuple(row_logprobs[:length]), ended_itself)
-        for row, row_logprobs, length, ended_itself in zip(
-            tokens.tolist(), logprobs.tolist(), lengths.tolist(), finished.tolist(), strict=True
-        )
-    ]
-
-
-def _forward(
-    model: Any,
-    device: Device,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    position_ids: torch.Tensor,
-    cache: DynamicCache,
-) -> torch.Tensor:
-    """Logits of the next token, shape (rows, vocabulary), fp32; extends the cache."""
-    with device.autocast():
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    return output.logits[:, -1].float()
-
-
-def _choose(
-    logits: torch.Tensor, temperature: float | None, uniforms: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The chosen token and its log-probability per row; `uniforms`, in [0, 1), pick it by inverting the CDF."""
-    if temperature is None:
-        logprobs = torch.log_softmax(logits, dim=-1)
-        chosen = logits.argmax(dim=-1)
-    else:
-        logprobs = torch.log_softmax(logits / temperature, dim=-1)
-        cumulated = logprobs.exp().cumsum(dim=-1)
-        # Scaled by the last sum, and kept below it, so that rounding cannot point past the last possible token.
-        targets = uniforms[:, None].clamp(max=1 - 1e-6) * cumulated[:, -1:]
-        chosen = torch.searchsorted(cumulated, targets, right=True).squeeze(1)
-    return chosen, logprobs.gather(1, chosen[:, None]).squeeze(1)
+def pad_left(prompts: Sequence[Tokens], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask (true on real tokens) of shape (rows, longest prompt)."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from swarm.errors import SwarmError
-from swarm.training.scorer import Tokens
+from swarm.training.layout import Tokens
 
 
 def encode_plain(tokenizer: Any, text: str) -> Tokens:

@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(load, tmp_path):
         learner.restore(tmp_path)
     other = load(lora=Lora(rank=4, alpha=8.0))
     other.save(tmp_path / "lora")
-    with pytest.raises(SwarmError, match="another model or LoRA rank"):
+    with pytest.raises(SwarmError, match="another model, LoRA rank or optimiser"):
         learner.restore(tmp_path / "lora")
 
     learner.save(tmp_path / "full")

@@ -134,11 +134,11 @@ def test_out_of_memory_halves_the_micro_batch_and_gives_the_same_result(load, mo
 
     real, sizes = grpo.completion_logprobs, []
 
-    def short_of_memory(model, device, input_ids, *rest):
-        sizes.append(len(input_ids))
-        if len(input_ids) > 8:
+    def short_of_memory(parts, device, prompts, *rest):
+        sizes.append(len(prompts))
+        if len(prompts) > 8:
             raise error
-        return real(model, device, input_ids, *rest)
+        return real(parts, device, prompts, *rest)
 
     monkeypatch.setattr(grpo, "completion_logprobs", short_of_memory)
     report = tight.update(groups)

@@ -5,8 +5,7 @@ import torch
 from trl import GRPOTrainer
 
 from swarm.recipe.schema import StageSettings
-from swarm.training.sampler import draw
-from swarm.training.scorer import completion_logprobs, pack
+from swarm.training.scorer import completion_logprobs
 from tests.training.training_helpers import WORDS, experience, prompts
 
 
@@ -20,22 +19,18 @@ def reference(learner, prompt, tokens, temperature=1.0):
 
 def test_scored_logprobs_equal_the_textbook_and_trl(load):
     learner = load()
-    groups = experience(learner)
-    rows = [(group.prompt, tokens) for group in groups for tokens, _ in group.completions]
-    batch = pack(
-        [prompt for prompt, _ in rows], [tokens for _, tokens in rows], learner._loaded.pad, torch.device("cpu")
-    )
-    width = batch.completion_ids.shape[1]
-    model, device = learner._loaded.model, learner._loaded.device
+    loaded = learner._loaded
+    rows = [(group.prompt, tokens) for group in experience(learner) for tokens, _ in group.completions]
     with torch.no_grad():
-        ours = completion_logprobs(model, device, batch.input_ids, batch.attention_mask, width)
-        theirs, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
-            learner._updater._trainer, model, batch.input_ids, batch.attention_mask, width
-        )
-    mask = batch.completion_mask.bool()
-    assert torch.allclose(ours[mask], theirs[mask], atol=1e-5)
+        ours = completion_logprobs(loaded.parts, loaded.device, *zip(*rows, strict=True), loaded.pad)
     for index, (prompt, tokens) in enumerate(rows):
+        ids = torch.tensor([prompt + tokens])
+        theirs, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+            learner._updater._trainer, loaded.model, ids, torch.ones_like(ids), len(tokens)
+        )
+        assert ours[index, : len(tokens)].tolist() == pytest.approx(theirs[0].tolist(), abs=1e-5)
         assert ours[index, : len(tokens)].tolist() == pytest.approx(reference(learner, prompt, tokens), abs=1e-5)
+        assert not ours[index, len(tokens) :].any()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -59,10 +54,9 @@ def test_padding_and_batch_size_do_not_change_what_is_sampled(load):
     mixed = [
         learner.encode(text, chat=False, system="") for text in ("sun>", "moon=nom:no noom no mnoo>", "tree=eert?")
     ]
-    options = dict(samples=5, max_new_tokens=10, temperature=1.0, seed=1, pad=learner._loaded.pad)
-    options["end_ids"] = learner._loaded.end_ids
-    together = draw(learner._loaded.model, learner._loaded.device, mixed, rows=100, **options)
-    few = draw(learner._loaded.model, learner._loaded.device, mixed, rows=2, **options)
+    options = dict(samples=5, max_new_tokens=10, temperature=1.0, seed=1)
+    together = learner._sampler.draw(mixed, rows=100, **options)
+    few = learner._sampler.draw(mixed, rows=2, **options)
     for row_together, row_few in zip(together, few, strict=True):
         for one, other in zip(row_together, row_few, strict=True):
             assert one.tokens == other.tokens

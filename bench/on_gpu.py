@@ -1,0 +1,117 @@
+"""python -m bench.on_gpu --smollm DIR --out FILE: every GPU measurement, on a machine that needs no network.
+
+Real SmolLM2-135M weights come from DIR (without it those rows are left out); Qwen2.5-0.5B's shape gets random weights,
+which are as fast and as large as real ones. Copy FILE to bench/results/training_gpu.json, then
+`python -m bench.training --render` puts its rows into the table.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from bench.arms import random_qwen
+from bench.machine import describe
+from bench.training import measure, table
+from swarm.recipe.schema import Grpo, Lora, Model, StageSettings
+from swarm.training import tiny
+from swarm.training.learner import Learner, TrainingGroup
+
+Run = tuple[str, str, Path, int]
+
+
+def check_graphs(directory: Path) -> dict[str, object]:
+    """Recorded steps against plain ones: the same tokens and log-probabilities, and again after an update."""
+    found: dict[str, object] = {}
+    for name, lora, autocast in (("fp32", None, "none"), ("lora, bfloat16", Lora(), "bfloat16")):
+        learner = Learner.load(
+            directory,
+            Model(id="tiny", lora=lora, autocast=autocast),  # type: ignore[arg-type]
+            Grpo(learning_rate=1e-3),
+            seed=0,
+            device="cuda",
+        )
+        decoder = learner._sampler._decoder  # type: ignore[attr-defined]
+        prompts = [learner.encode(f"{word}>", chat=False, system="") for word in ("sun", "table", "Rome", "ink")]
+        stage = StageSettings(samples=8, max_new_tokens=40)
+        for when in ("before", "after"):
+            decoder.graphs = True
+            recorded = learner.generate(prompts, stage, seed=1)
+            used = decoder.graphs
+            decoder.graphs = False
+            plain = learner.generate(prompts, stage, seed=1)
+            pairs = list(zip(chain(*recorded), chain(*plain), strict=True))
+            apart = [
+                abs(x - y)
+                for a, b in pairs
+                if a.tokens == b.tokens
+                for x, y in zip(a.logprobs, b.logprobs, strict=True)
+            ]
+            found[f"{name}, {when} an update"] = {
+                "graphs": used,
+                "same": f"{sum(a.tokens == b.tokens for a, b in pairs)} of {len(pairs)}",
+                "largest difference of log-probabilities": max(apart, default=None),
+            }
+            groups = [
+                TrainingGroup(prompt, tuple((one.tokens, one.logprobs) for one in row), (1.0, -1.0) * 4, True, 1.0)
+                for prompt, row in zip(prompts, recorded, strict=True)
+            ]
+            report = learner.update(groups)
+            found[f"{name}, drift {when}"] = report.mean_ratio_drift if report.skipped is None else report.skipped
+    return found
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(prog="python -m bench.on_gpu", description=__doc__)
+    p.add_argument("--smollm", type=Path, help="directory with SmolLM2-135M-Instruct as save_pretrained writes it")
+    p.add_argument("--out", type=Path, default=Path("training_gpu.json"))
+    p.add_argument("--minutes", type=float, default=8, help="after which no further run starts, and none goes on")
+    p.add_argument("--repeats", type=int, default=2)
+    options = p.parse_args()
+    if not torch.cuda.is_available():
+        p.error("PyTorch sees no CUDA device on this machine")
+    deadline = time.monotonic() + options.minutes * 60
+    result: dict[str, object] = {"machine": describe() + f"- GPU: {torch.cuda.get_device_name()}\n", "results": []}
+
+    def left() -> float:
+        return deadline - time.monotonic()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        small, qwen = Path(scratch) / "tiny", Path(scratch) / "qwen"
+        tiny.build(small, print)
+        try:
+            result["graphs"] = check_graphs(small)
+        except Exception as error:  # noqa: BLE001  # the other measurements go on without it
+            result["graphs"] = f"{type(error).__name__}: {error}"
+        print(json.dumps(result["graphs"], indent=1), flush=True)
+        torch.cuda.empty_cache()
+        random_qwen(qwen)
+        sets: list[list[Run]] = [
+            [
+                ("qwen-lora-8gb", "ours", qwen, 3),
+                ("qwen-full-12gb", "ours", qwen, 3),
+                ("qwen-lora", "ours", qwen, 3),
+                ("qwen-lora", "trl", qwen, 3),
+            ]
+        ]
+        if options.smollm is not None:
+            steps = {"smollm2": 30, "smollm2-long": 6}
+            sets.insert(0, [(name, arm, options.smollm, steps[name]) for name in steps for arm in ("ours", "trl")])
+            sets.append([("smollm2", "anchor", options.smollm, 4)])
+        results = []
+        for number, runs in enumerate(sets):
+            repeats = options.repeats if number == 0 else 1
+            results += measure(runs, repeats, device="cuda", limit_s=left)
+            result["results"] = results
+            options.out.write_text(json.dumps(result))
+    print("\n".join(table(results)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
