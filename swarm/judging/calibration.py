@@ -67,9 +67,15 @@ class Calibration:
 
     @property
     def weight(self) -> float:
-        """Weight of this judge in a jury, in [0, 1]; 0 until it is proven."""
+        """What this judge has surely proved to know, in [0, 1]; 0 until it is proven. Points are paid by it."""
         proven = self.audits >= MIN_AUDITS and self.informedness > MIN_INFORMEDNESS
         return min(max(self.lower, 0.0), 1.0) if proven else 0.0
+
+    @property
+    def trust(self) -> float:
+        """The sure share of what it seems to know, in [0, 1]. The log-odds of a weak judge are small by themselves, so
+        its votes shrink by the doubt about it and not by its weakness again."""
+        return min(1.0, self.weight / self.informedness) if self.weight else 0.0
 
 
 UNPROVEN = Calibration(0.0, 0.0, 0.0, 0, Tally(), Tally(), informedness=0.0, lower=0.0)

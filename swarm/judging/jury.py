@@ -12,7 +12,7 @@ _CERTAIN = 1e-4
 
 @dataclass(frozen=True)
 class Vote:
-    """One judge's calibrated probability that the answer is right, and the judge's weight in [0, 1]."""
+    """One judge's calibrated probability that the answer is right, and how far the judge is trusted, in [0, 1]."""
 
     probability: float
     weight: float
@@ -34,7 +34,7 @@ class Verdict:
 
 def vote_of(calibration: Calibration, raw: float, owner: Hashable = None) -> Vote:
     """What a judge's raw score says, given what its audits say about the judge."""
-    return Vote(calibration.probability(raw), calibration.weight, calibration.prior, owner)
+    return Vote(calibration.probability(raw), calibration.trust, calibration.prior, owner)
 
 
 def decide(votes: Sequence[Vote]) -> Verdict:

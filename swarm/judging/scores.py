@@ -1,7 +1,7 @@
 """What a verdict, a critique and a group of rewards are worth. Arithmetic only."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 MIN_SPREAD = 0.1
 """Groups whose rewards differ by less are dropped: scaled to unit deviation, their noise would weigh as much as the
@@ -41,34 +41,3 @@ def advantages(rewards: Sequence[float], *, scale: bool) -> list[float]:
 def is_informative(rewards: Sequence[float]) -> bool:
     """Whether the rewards of a group differ, that is: whether it can teach anything."""
     return len(rewards) > 1 and all(map(math.isfinite, rewards)) and max(rewards) - min(rewards) >= MIN_SPREAD
-
-
-def contrast(raw: Sequence[float], answers: Sequence[Hashable]) -> list[float]:
-    """Log-odds of each answer against the other candidates of its group: a softmax over the distinct answers.
-
-    What makes a question hard or a model wordy moves all candidates alike, and so it cancels.
-
-    Args:
-        raw: log-odds that each answer is right, one by one.
-        answers: what each of them says; equal ones are one candidate, whose score is the first one's.
-
-    Returns:
-        `raw` itself where there is only one candidate.
-    """
-    scores = dict(zip(reversed(answers), (_log_sigmoid(one) for one in reversed(raw)), strict=True))
-    if len(scores) < 2:
-        return list(raw)
-    found = {
-        answer: score - _log_sum_exp([other for rival, other in scores.items() if rival != answer])
-        for answer, score in scores.items()
-    }
-    return [found[answer] for answer in answers]
-
-
-def _log_sigmoid(log_odds: float) -> float:
-    return -math.log1p(math.exp(-log_odds)) if log_odds > 0 else log_odds - math.log1p(math.exp(log_odds))
-
-
-def _log_sum_exp(values: Sequence[float]) -> float:
-    top = max(values)
-    return top + math.log(math.fsum(math.exp(value - top) for value in values))
