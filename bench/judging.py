@@ -30,9 +30,9 @@ Case = tuple[str, float, int, int]
 
 
 def cases(adversaries: Iterable[str], sizes: Sequence[int], seeds: int) -> list[Case]:
-    """The large ones first, so that no core is left with one at the end."""
+    """The small swarms and the largest shares first: what a run with little time should not leave out."""
     kinds = [("", 0.0), *((adversary, share) for share in reversed(SHARES) for adversary in adversaries)]
-    return [(*kind, size, seed) for size in sorted(sizes, reverse=True) for kind in kinds for seed in range(seeds)]
+    return [(*kind, size, seed) for size in sorted(sizes) for kind in kinds for seed in range(seeds)]
 
 
 def run(case: Case, rounds: int) -> Row:

@@ -187,7 +187,7 @@ def report(rows: Sequence[Row], command: str) -> str:
         describe().rstrip(),
         f"- {first['peers']} peers of SmolLM2-135M-Instruct (LoRA) on {first['device']}, {first['rounds']} rounds of "
         f"4 questions x 8 answers per peer; held-out: {HELDOUT} questions, greedy, mean over the peers",
-        "- jury: the two other peers judge by the likelihood of the recipe's statement under their present weights; the "
+        "- jury: the two other peers judge by the likelihood of the statement under their present weights; the "
         "verifier opens the audits and rewards nothing",
         "",
         "| reward | seed | held-out before | after | gain | rewards that are right | audits | informedness | seconds |",

@@ -50,7 +50,9 @@ _WITNESSES = 6
 _MAX_TOKENS = 8
 """Of a scripted completion: no recipe allows fewer, and nobody reads them."""
 _QUESTIONS = 3000
-DEFENCES = ("seals", "commit", "extraction")
+DEFENCES = ("seals", "commit", "reveal", "consistency", "extraction")
+"""Audits are sealed; answers are committed to before any is seen; what was not revealed does not count; neither does
+what an author said in two ways; judges read what the verifier extracts."""
 
 
 @dataclass(frozen=True)
@@ -281,13 +283,13 @@ class _Simulation:
             record = make_record(slot)
             slot.work[stage] += len(record.groups)
             committed.append((slot, exchange.commit(record)))
-            if slot.script.equivocates:
+            if slot.script.equivocates and "consistency" not in self._settings.without:
                 first[slot.script.peer_id] = committed[-1][1].row
                 committed.append((slot, exchange.commit(record.model_copy(update={"salt": "0" * 32}))))
             if late and slot.script.reveals:
                 book.add(record)  # type: ignore[arg-type]
         for slot, received in committed:
-            if slot.script.reveals:
+            if slot.script.reveals or "reveal" in self._settings.without:
                 slot.places[slot.script.peer_id].reveal(received)
         notes = self._author.announced(number, stage)
         shown = {peer for peer, (_, note) in notes.items() if BlobRef(note.sha256, note.size) in self._table.blobs}
