@@ -12,6 +12,7 @@ commands:
   dashboard show a swarm in the browser, from the journals of a home
   top       the same essentials in the terminal
   audit     recompute a settled epoch from the records, and compare it with the chain
+  simulate  scripted peers, some of whom cheat, judge each other by the real rules
   summary   print a file that --summary wrote as a table
   deploy    put the contract of a new swarm on a chain
   register  make a key a peer, check-in to keep its say
@@ -48,6 +49,10 @@ def main() -> int:
             from swarm.settlement import audit
 
             return audit.main(arguments)
+        case "simulate":
+            from swarm.simulate import command as simulation
+
+            return simulation.main(arguments)
         case "summary":
             from swarm.dashboard import terminal
 

@@ -1,0 +1,84 @@
+"""Scripted adversaries against the real judging: each defence holds, and the attack works where it is switched off."""
+
+import json
+from functools import cache
+
+import pytest
+
+from swarm.simulate.command import main
+from swarm.simulate.judging import Settings, simulate
+from swarm.simulate.judging_measures import Judged, kendall, majority_rule, mean_rule, naive_points
+from swarm.simulate.judging_peers import ADVERSARIES
+
+PEERS, SHARE, ROUNDS = 10, 0.4, 24
+
+
+@cache
+def result(adversary, share=SHARE, without=()):
+    return simulate(Settings(PEERS, adversary, share, ROUNDS, seed=1, without=frozenset(without)))
+
+
+@pytest.mark.parametrize("adversary", sorted(ADVERSARIES))
+def test_cheating_does_not_pay(adversary):
+    found = result(adversary).real
+    honest_half = 0.5 if adversary == "sleeper" else 0.0  # of its work, which is paid as such
+    assert found.points_per_work.adversary < (0.25 + honest_half) * found.points_per_work.honest
+    assert found.jury_accuracy > 0.9 and found.kendall > 0.6
+
+
+@pytest.mark.parametrize("adversary", ["always-yes", "random", "clique", "lazy-clique", "sybil"])
+def test_without_audits_cheating_pays(adversary):
+    """The same records under the rules that know no audits."""
+    naive = result(adversary).naive.values()
+    assert all(one.points_per_work.adversary > 0.75 * one.points_per_work.honest for one in naive)
+    assert all(one.jury_accuracy < 0.9 or one.kendall < 0.6 for one in naive)
+
+
+@pytest.mark.parametrize(
+    ("adversary", "defence"),
+    [("copycat", "commit"), ("griefer", "reveal"), ("equivocator", "consistency"), ("audit-guesser", "seals")],
+)
+def test_without_its_defence_an_attack_pays(adversary, defence):
+    held, fallen = result(adversary).real.points_per_work, result(adversary, without=(defence,)).real.points_per_work
+    assert fallen.adversary > 2 * held.adversary + 0.05
+
+
+def test_without_extraction_injections_reach_the_judges():
+    held, fallen = result("injector").real, result("injector", without=("extraction",)).real
+    assert held.jury_accuracy > fallen.jury_accuracy + 0.03
+
+
+def test_the_same_settings_give_the_same_result():
+    settings = Settings(6, "clique", 0.3, 6, seed=3)
+    assert simulate(settings) == simulate(settings)
+
+
+def test_a_recipe_with_a_verifier_can_be_simulated(capsys):
+    assert main(["--peers", "4", "--rounds", "4", "--share", "0.25", "--recipe", "tiny", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["points_per_work"]["honest"] > found["points_per_work"]["adversary"]
+    assert set(found["naive"]) == {"mean", "majority"}
+    assert {"kendall", "jury_accuracy", "points_per_work"} <= set(found) & set(found["naive"]["mean"])
+
+
+def test_bad_arguments_get_one_sentence(capsys):
+    assert main(["--recipe", "nonsense"]) == 2
+    assert "there is no recipe 'nonsense'" in capsys.readouterr().err
+
+
+def test_kendall():
+    assert kendall([1, 2, 3], [10, 20, 30]) == 1
+    assert kendall([1, 2, 3], [3, 2, 1]) == -1
+    assert kendall([1, 1, 2], [1, 2, 3]) == pytest.approx(0.8165, abs=1e-4)
+    assert kendall([1, 1], [1, 2]) is None
+
+
+def test_naive_rules():
+    label, agreement = majority_rule({"a": 3.0, "b": 1.0, "c": -2.0})
+    assert label == 1 and agreement == {"a": 1, "b": 1, "c": 0}
+    label, agreement = mean_rule({"a": 0.0, "b": 0.0})
+    assert label == 0.5 and agreement == {"a": 1, "b": 1}
+    one = Judged((0, "author", 0, 0), {"a": 5.0, "b": 5.0}, right=True)
+    other = Judged((0, "author", 0, 1), {"a": -5.0, "b": -5.0}, right=False)
+    labels, points = naive_points(majority_rule, [one, other])
+    assert list(labels.values()) == [1, 0] and points == {"author": 0.5, "a": 1, "b": 1}
