@@ -52,7 +52,7 @@ class RemotePeer:
 
     def ready(self) -> "RemotePeer":
         if not self._ready:
-            self._ready = self._answer()
+            self._ready = self.answer()
             self.peer_id: str = self._ready["peer_id"]
             self.addresses: list[str] = self._ready["addresses"]
             self.daemon: int = self._ready["daemon"]
@@ -60,7 +60,7 @@ class RemotePeer:
 
     def call(self, name: str, *arguments: Any) -> Any:
         self.send(name, *arguments)
-        return self._answer()
+        return self.answer()
 
     def send(self, name: str, *arguments: Any) -> None:
         self.ready()
@@ -76,7 +76,8 @@ class RemotePeer:
         self.process.send_signal(signal.SIGSTOP)
         os.kill(self.daemon, signal.SIGSTOP)
 
-    def _answer(self) -> Any:
+    def answer(self) -> Any:
+        """What came of the oldest call that was only sent."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, "the remote peer ended"

@@ -37,6 +37,11 @@ def main() -> None:
         "put_random": lambda size: vars(network.put(os.urandom(size))),
         "put_hex": lambda data: vars(network.put(bytes.fromhex(data))),
         "fetch": lambda sha256, size, providers: len(network.fetch(BlobRef(sha256, size), providers, 20)),
+        "fetch_all": lambda wanted: sorted(
+            ref.sha256
+            for ref in network.fetch_many({BlobRef(sha, size): [peer] for peer, (sha, size) in wanted.items()}, 20)
+        ),
+        "bytes_in": lambda: network.traffic().bytes_in,
         "bytes_out": lambda: network.traffic().bytes_out,
         "close": lambda: network.close(),
     }
