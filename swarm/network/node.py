@@ -47,6 +47,8 @@ class Network:
 
     peer_id: str
     addresses: list[str]
+    _launch = staticmethod(start_daemon)
+    _membership = Members
 
     @classmethod
     def start(
@@ -102,11 +104,15 @@ class Network:
         self._daemon: Daemon | None = None
         self._closing = False
         self._close_lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_log_exception)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
-        self._thread.start()
+        self._loop = self._run_loop()
         atexit.register(self.close)
+
+    def _run_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_log_exception)
+        self._thread = threading.Thread(target=loop.run_forever, name="network", daemon=True)
+        self._thread.start()
+        return loop
 
     def announce(self, slot: str, value: bytes, lifetime_s: float) -> Announcement:
         """Say `value` (up to 1 KB) in `slot` for `lifetime_s` seconds (up to an hour).
@@ -206,7 +212,7 @@ class Network:
         self, is_member: Callable[[str], bool], bootstrap: list[str], port: int, limits: UploadLimits, timeout_s: float
     ) -> None:
         started = time.monotonic()
-        self._members = Members(is_member, self.peer_id)
+        self._members = self._membership(is_member, self.peer_id)
         validator = AnnouncementValidator(self._swarm_id, self._refused)
         self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
         service_class = BlobService.bound_to(self._protocol_class.namespace)
@@ -224,7 +230,7 @@ class Network:
         self._tasks = [asyncio.ensure_future(job()) for job in jobs]
 
     async def _start_daemon(self) -> None:
-        daemon, self._port = await start_daemon(self._key_file, self._host, self._port, self._announce_host)
+        daemon, self._port = await self._launch(self._key_file, self._host, self._port, self._announce_host)
         self._daemon = daemon
         if daemon.peer_id.to_base58() != self.peer_id:
             raise SwarmError(
@@ -242,7 +248,7 @@ class Network:
         if not self.addresses:
             raise SwarmError(f"the libp2p daemon cannot listen on {self._host} port {self._port}; choose another port")
 
-    async def _stop(self) -> None:
+    async def _leave(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -250,6 +256,9 @@ class Network:
             self._members.close()
         if self._daemon is not None:
             await self._daemon.shutdown()
+
+    async def _stop(self) -> None:
+        await self._leave()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
