@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hivemind.p2p import P2P
+from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from swarm.errors import SwarmError
@@ -28,6 +28,7 @@ from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
 from swarm.network.daemon import Daemon, kill_now, start_daemon
 from swarm.network.dht import SwarmNode
+from swarm.network.dialback import CALL_S, Answer, DialBack
 from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
 from swarm.network.protocol import SwarmProtocol
@@ -163,6 +164,15 @@ class Network:
             check_address(address)
         return self._call(self._connect(list(addresses), timeout_s), timeout_s + _GRACE_S)
 
+    def dial_back(self, peer_id: str, port: int) -> Answer:
+        """What the peer `peer_id` says when it is asked to dial this machine's TCP port, and its clock.
+
+        Raises:
+            TimeoutError, OSError, Refused: it gave no answer, or none that makes sense.
+        """
+        asking = self._dial_back.ask(self._p2p, PeerID.from_base58(peer_id), port)
+        return self._call(asking, CALL_S + _GRACE_S)
+
     @property
     def alone(self) -> bool:
         """Whether no other peer is known at the moment. Everything works alone, and others may come."""
@@ -217,6 +227,7 @@ class Network:
         self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._swarm_id)
         service_class = BlobService.bound_to(self._protocol_class.namespace)
         self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)
+        self._dial_back = DialBack.bound_to(self._protocol_class.namespace)()
         self._fetcher = Fetcher(lambda: self._p2p, service_class, self._store, self._traffic, self._refused)
         self._port = port
         await self._start_daemon()
@@ -239,6 +250,7 @@ class Network:
         self._p2p: P2P = daemon
         node = await SwarmNode.start(daemon, self._protocol_class)
         await self._service.serve_on(daemon)
+        await self._dial_back.serve_on(daemon)
         self._node = node
         suffix = f"/p2p/{self.peer_id}"
         if self._announce_host:
