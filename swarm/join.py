@@ -75,6 +75,21 @@ def parser() -> argparse.ArgumentParser:
     )
     network.add_argument("--port", type=port_number, default=0, help="port to listen on (default: any that is free)")
     network.add_argument("--announce-host", metavar="ADDR", help="address under which others reach this machine")
+    network.add_argument(
+        "--announce",
+        action="append",
+        default=[],
+        metavar="MULTIADDR",
+        help="the same where a router maps another port, such as /ip4/203.0.113.7/tcp/4001; repeat it for several",
+    )
+    network.add_argument(
+        "--relay",
+        action="append",
+        default=[],
+        metavar="MULTIADDR",
+        help="a peer that passes connections on to this one, which nobody reaches; repeat it for several "
+        "(default: found by itself, in minutes)",
+    )
     device = p.add_argument_group("device")
     device.add_argument("--device", help="cuda, mps or cpu (default: the best one here)")
     device.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the model")
@@ -151,6 +166,8 @@ def _run_peer(
                 port=options.port,
                 chain_port=options.chain_port,
                 announce_host=options.announce_host,
+                announce=tuple(options.announce),
+                relays=tuple(options.relay),
                 device=options.device,
                 threads=options.threads,
                 wait_for=options.wait_for,

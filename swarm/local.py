@@ -184,6 +184,8 @@ class Children:
         }
         for flag, value in given.items():
             command += [flag, str(value)] if value is not None else []
+        for relay in options.relay:
+            command += ["--relay", relay]
         # Idle threads that spin would take the cores from the other peers.
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
         root = str(Path(__file__).resolve().parents[1])

@@ -21,11 +21,11 @@ def judge(readings: Mapping[str, float], chain_ahead_s: float | None) -> Finding
         return Finding(
             "clock",
             "problem",
-            f"the chain's newest block is {chain_ahead_s:.0f} s in the future of this machine's clock; set the clock by "
-            "NTP (systemd: timedatectl set-ntp true)",
+            f"the chain's newest block is {chain_ahead_s:.0f} s in the future of this machine's clock; set it by NTP "
+            "(systemd: timedatectl set-ntp true)",
         )
     if not readings:
-        return Finding("clock", "skipped", "nobody was there to compare the clock with; it must be within 3 s of others")
+        return Finding("clock", "skipped", "nobody was there to compare the clock with; peers refuse more than 3 s")
     skew_s = statistics.median(readings.values())
     told = f"{len(readings)} source{'s' if len(readings) > 1 else ''} ({', '.join(sorted(readings)[:4])})"
     if abs(skew_s) <= WARN_SKEW_S:

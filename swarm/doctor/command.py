@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from swarm.dashboard.port import port_number
 from swarm.doctor import clock, machine, outside
 from swarm.doctor.findings import Finding, as_json, as_text, is_ill, run
 from swarm.errors import SwarmError
-from swarm.join import HOMES, port_number
+from swarm.join import HOMES
 from swarm.network.daemon import quiet_hivemind
 from swarm.network.invite import Invite
 from swarm.network.reach import Reach

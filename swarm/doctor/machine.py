@@ -92,7 +92,9 @@ def ports(host: str, port: int) -> Iterator[Finding]:
         yield Finding("port", "problem", str(error))
     except OSError as error:
         yield Finding(
-            "port", "problem", f"UDP port {port} on {host} cannot be used ({error.strerror}); choose another with --port"
+            "port",
+            "problem",
+            f"UDP port {port} on {host} cannot be used ({error.strerror}); choose another with --port",
         )
     else:
         yield Finding("port", "ok", f"TCP and UDP port {port} are free")

@@ -36,6 +36,8 @@ def check_address(address: str, where: str = "the bootstrap list") -> tuple[Peer
     try:
         public_key_of(peer_id)
         maddr = Multiaddr(head)
+        if "quic" in maddr:
+            raise SwarmError(f"{where} holds {address[:120]!r}: nobody speaks /quic any more; write /quic-v1")
         if "tcp" not in maddr and "udp" not in maddr and not head.startswith("/dnsaddr/"):
             raise SwarmError(problem)
         return PeerID.from_base58(peer_id), maddr
@@ -71,9 +73,21 @@ def announced_addresses(host: str, port: int) -> list[str]:
 
 
 def worth_telling(addresses: Sequence[str]) -> list[str]:
-    """Without loopback addresses when there are others."""
+    """Those of this peer's addresses that help others most first: public, through a relay, of its own network.
+
+    Loopback addresses are left out when there are others.
+    """
     outside = [address for address in addresses if not address.startswith(("/ip4/127.", "/ip6/::1/"))]
-    return outside or list(addresses)
+    return sorted(outside or addresses, key=_remoteness)
+
+
+def _remoteness(address: str) -> int:
+    if "/p2p-circuit" in address:
+        return 1
+    try:
+        return 0 if ipaddress.ip_address(address.split("/")[2]).is_global else 2
+    except ValueError:
+        return 0  # a host name
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from swarm.identity.key import PEER_ID_MAX_CHARS, SIGNATURE_BYTES, Identity, digest, verify
 
-SHARDS = 4
-"""A slot is spread over this many DHT keys, since all of one key must fit one message. Protocol constant."""
+SHARDS = 16
+"""A slot is spread over this many DHT keys, so that one key's records stay below 64 KB with 1000 writers. Protocol
+constant."""
 MAX_VALUE_BYTES = 1024
 MAX_LIFETIME_S = 3600.0
 CLOCK_SLACK_S = 60.0

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hivemind.utils.logging import use_hivemind_log_handler
 
 from swarm.errors import SwarmError
-from swarm.network.addresses import announced_addresses, is_loopback, listen_addresses
+from swarm.network.reach import Reach
 
 _log = logging.getLogger(__name__)
 
 _STARTUP_TIMEOUT_S = 60.0
 _TERMINATE_TIMEOUT_S = 2.0
 _START_TRIES = 3
+_RELAY_BUFFER_BYTES = 128 * 1024  # per relayed connection; p2pd's own 16 MiB would let strangers fill the memory
 
 # Runs in place of p2pd for a few milliseconds. A session of its own keeps the terminal's Ctrl-C away. On Linux the
 # kernel kills p2pd when the parent is gone; elsewhere a child looks after the parent twice a second.
@@ -81,7 +81,9 @@ class Daemon(P2P):
     def _make_process_args(*args: Any, **kwargs: Any) -> list[str]:
         how = "prctl" if sys.platform == "linux" else "watch"
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), how]
-        return launcher + P2P._make_process_args(*args, **kwargs)
+        # p2pd looks for relays for three minutes when it has fewer than four; those that were named are enough.
+        own = {"relayDiscovery": "trustedRelays" not in kwargs, "relayBufferSize": _RELAY_BUFFER_BYTES}
+        return launcher + P2P._make_process_args(*args, **kwargs, **own)
 
     @property
     def pid(self) -> int:
@@ -124,29 +126,32 @@ def check_port(host: str, port: int) -> None:
         ) from None
 
 
-async def start_daemon(key_file: Path, host: str, port: int, announce_host: str | None) -> tuple[Daemon, int]:
-    """Start p2pd with the identity in `key_file`. Port 0 means any free port; the port taken is returned.
+async def start_daemon(key_file: Path, reach: Reach) -> tuple[Daemon, int]:
+    """Start p2pd with the identity in `key_file`; the port on which it listens is returned with it.
+
+    A peer that other machines are to reach asks its router for a port, learns from others whether it can be reached,
+    punches holes into NATs, and looks for relays if it has to; with `reach.relays` it uses those from the start.
 
     Raises:
         SwarmError: the port is taken, or p2pd does not start; it says which.
     """
     quiet_hivemind()
-    loopback = is_loopback(host)
     for attempt in range(_START_TRIES):
-        if port:
-            check_port(host, port)
-        chosen = port or free_port(host)
-        announced: Sequence[str] | None = announced_addresses(announce_host, chosen) if announce_host else None
+        if reach.port:
+            check_port(reach.host, reach.port)
+        chosen = reach.port or free_port(reach.host)
         try:
             daemon = await Daemon.create(
-                host_maddrs=listen_addresses(host, chosen),
-                announce_maddrs=announced,
+                host_maddrs=reach.listened(chosen),
+                announce_maddrs=reach.announced(chosen),
+                trusted_relays=reach.relays,
+                force_reachability=reach.reachability,
                 identity_path=str(key_file),
                 check_if_identity_free=False,
                 startup_timeout=_STARTUP_TIMEOUT_S,
-                nat_port_map=not loopback,
-                auto_nat=not loopback,
-                use_auto_relay=not loopback,
+                nat_port_map=reach.outside,
+                auto_nat=reach.outside,  # brings hole punching with it
+                use_auto_relay=reach.outside,
             )
         except (P2PDaemonError, OSError, asyncio.IncompleteReadError) as error:
             if attempt + 1 == _START_TRIES:

@@ -6,17 +6,18 @@ should hold a key is asked, and hivemind's habit of merging foreign entries into
 
 import asyncio
 import logging
+import time
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
 
 from hivemind.dht import DHTNode
 from hivemind.dht.node import Blacklist
 from hivemind.dht.routing import DHTID
-from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.dht.traverse import traverse_dht
 from hivemind.p2p import P2P, PeerID
 
-from swarm.network.announcements import Announcement
+from swarm.network.announcements import SHARDS, Announcement
 from swarm.network.protocol import BUCKET_SIZE, SwarmProtocol, node_id_of
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ _log = logging.getLogger(__name__)
 REPLICAS = 6
 CALL_TIMEOUT_S = 3.0
 _PATIENCE_S = 1.5
-_ONE_CALL_FOR_ALL_SHARDS = 64  # peers; beyond, four shards may not fit one message
+_ONE_CALL_FOR_ALL_SHARDS = 64  # peers; beyond, a node holds few of a slot's shards
+_MAX_HEARD = 20_000  # records, of up to 1.3 KB
 
 
 class SwarmNode(DHTNode):
@@ -32,6 +34,8 @@ class SwarmNode(DHTNode):
 
     protocol: SwarmProtocol
     _background: set[asyncio.Future[Any]]
+    _heard: "OrderedDict[DHTID, dict[str, tuple[bytes, float]]]"
+    """What was read, by key and writer, so that nobody has to send it again; the key that was read last is last."""
 
     @classmethod
     async def start(cls, p2p: P2P, protocol_class: type[SwarmProtocol]) -> "SwarmNode":
@@ -42,6 +46,7 @@ class SwarmNode(DHTNode):
         self.num_replicas, self.num_workers, self.chunk_size = REPLICAS, 4, 16
         self.is_alive = True
         self._background = set()
+        self._heard = OrderedDict()
         self.blacklist = Blacklist(base_time=4.0, backoff_rate=1.5)
         self.protocol = await protocol_class.create(
             p2p, self.node_id, bucket_size=BUCKET_SIZE, depth_modulo=5, num_replicas=REPLICAS,
@@ -75,9 +80,11 @@ class SwarmNode(DHTNode):
         waited for, and when the time is over `found` holds what has arrived.
         """
         for key in keys:
+            self._recall(key)
             held = self.protocol.storage.get(key)
+            self._add(key, self._heard[key], found)
             if held is not None:
-                self._add(key, held.value, found)
+                self._add(key, dict(held.value.items()), found)
         contacts: dict[DHTID, PeerID] = {}
         for key in keys:
             contacts.update(self.nearest(key, BUCKET_SIZE))
@@ -85,7 +92,7 @@ class SwarmNode(DHTNode):
             return
 
         async def ask(node: DHTID, queries: Collection[DHTID]) -> dict[DHTID, tuple[tuple[DHTID, ...], bool]]:
-            call = asyncio.ensure_future(self._call_find_with_blacklist(contacts[node], list(queries)))
+            call = asyncio.ensure_future(self._look(contacts[node], queries))
             self._background.add(call)  # goes on when we stop waiting, so that the silent node gets known as such
             call.add_done_callback(self._background.discard)
             await asyncio.wait([call], timeout=_PATIENCE_S)
@@ -96,14 +103,14 @@ class SwarmNode(DHTNode):
             for query, (held, neighbours) in answer.items():
                 contacts.update(neighbours)
                 if held is not None:
-                    self._add(query, held.value, found)
+                    self._add(query, dict(held.value.items()), found)
                 steps[query] = (tuple(neighbours), False)
             return steps
 
         search = traverse_dht(
             queries=list(keys),
             initial_nodes=list(contacts),
-            beam_size=2 * REPLICAS,
+            beam_size=REPLICAS + 2,
             num_workers=8,
             queries_per_call=len(keys) if len(self.peers()) < _ONE_CALL_FOR_ALL_SHARDS else 1,
             get_neighbors=ask,
@@ -114,10 +121,35 @@ class SwarmNode(DHTNode):
         except TimeoutError:
             _log.debug("not every node answered within %.1f s", timeout_s)
 
-    def _add(self, key: DHTID, held: DictionaryDHTValue, found: dict[str, Announcement]) -> None:
-        for writer, (raw, expires) in list(held.items()):
+    async def _look(self, peer: PeerID, keys: Collection[DHTID]) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
+        """As hivemind's `_call_find_with_blacklist`, asking only for what was not heard yet."""
+        if peer in self.blacklist:
+            return None
+        had = {key: [raw for raw, _ in self._heard.get(key, {}).values()] for key in keys}
+        answer = await self.protocol.call_look(peer, had)
+        if answer is None:
+            self.blacklist.register_failure(peer)
+            return None
+        self.blacklist.register_success(peer)
+        return {
+            key: (held, {node: near for node, near in nearest.items() if near not in self.blacklist})
+            for key, (held, nearest) in answer.items()
+        }
+
+    def _recall(self, key: DHTID) -> None:
+        """Make a place for what is heard under `key`, and forget what is old."""
+        now = time.time()
+        heard = self._heard.pop(key, {})
+        self._heard[key] = {writer: entry for writer, entry in heard.items() if entry[1] > now}
+        while len(self._heard) > SHARDS and sum(map(len, self._heard.values())) > _MAX_HEARD:
+            self._heard.popitem(last=False)
+
+    def _add(self, key: DHTID, held: dict[str, tuple[bytes, float]], found: dict[str, Announcement]) -> None:
+        heard = self._heard.setdefault(key, {})
+        for writer, (raw, expires) in held.items():
             known = found.get(writer)
             if known is None or known.expires < expires:
                 announcement = self.protocol.validator.check(key.to_bytes(), writer, raw, expires)
                 if announcement is not None:
                     found[writer] = announcement
+                    heard[writer] = (raw, expires)

@@ -22,7 +22,7 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity
-from swarm.network.addresses import announced_addresses, check_address, worth_telling
+from swarm.network.addresses import check_address, worth_telling
 from swarm.network.announcements import Announcement
 from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
@@ -32,6 +32,7 @@ from swarm.network.dialback import CALL_S, Answer, DialBack
 from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
 from swarm.network.protocol import SwarmProtocol
+from swarm.network.reach import Reach
 from swarm.network.transfer import BlobService, Fetcher, Traffic, UploadLimits
 from swarm.network.validation import AnnouncementValidator
 
@@ -39,6 +40,8 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _TICK_S = 0.5
+_ADDRESSES_S = 5.0
+_RELAY_WAIT_S = 15.0
 _GRACE_S = 2.0
 _ANNOUNCE_WAIT_S = 2.0
 
@@ -61,9 +64,7 @@ class Network:
         blob_dir: Path,
         is_member: Callable[[str], bool],
         bootstrap: Sequence[str] = (),
-        host: str = "127.0.0.1",
-        port: int = 0,
-        announce_host: str | None = None,
+        reach: Reach | None = None,
         timeout_s: float = 60,
         upload_limits: UploadLimits | None = None,
         blob_quota_bytes: int = DEFAULT_QUOTA_BYTES,
@@ -75,10 +76,12 @@ class Network:
         """
         for address in bootstrap:
             check_address(address)
-        network = cls(identity, key_file, swarm_id, host, announce_host, blob_dir, blob_quota_bytes)
+        reach = reach or Reach()
+        reach.check(identity.peer_id)
+        network = cls(identity, key_file, swarm_id, reach, blob_dir, blob_quota_bytes)
         limits = upload_limits or UploadLimits()
         try:
-            network._call(network._start(is_member, list(bootstrap), port, limits, timeout_s), timeout_s + _GRACE_S)
+            network._call(network._start(is_member, list(bootstrap), limits, timeout_s), timeout_s + _GRACE_S)
         except BaseException:
             network.close()
             raise
@@ -89,15 +92,14 @@ class Network:
         identity: Identity,
         key_file: Path,
         swarm_id: str,
-        host: str,
-        announce_host: str | None,
+        reach: Reach,
         blob_dir: Path,
         blob_quota_bytes: int,
     ) -> None:
         self.peer_id = identity.peer_id
         self.addresses = []
         self._identity, self._key_file, self._swarm_id = identity, key_file, swarm_id
-        self._host, self._announce_host, self._port = host, announce_host, 0
+        self._reach = reach
         self._refused: Counter[str] = Counter()
         self._traffic = Traffic()
         self._store = BlobStore(blob_dir, blob_quota_bytes)
@@ -219,7 +221,7 @@ class Network:
     # What follows runs on the loop.
 
     async def _start(
-        self, is_member: Callable[[str], bool], bootstrap: list[str], port: int, limits: UploadLimits, timeout_s: float
+        self, is_member: Callable[[str], bool], bootstrap: list[str], limits: UploadLimits, timeout_s: float
     ) -> None:
         started = time.monotonic()
         self._members = self._membership(is_member, self.peer_id)
@@ -229,7 +231,6 @@ class Network:
         self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)
         self._dial_back = DialBack.bound_to(self._protocol_class.namespace)()
         self._fetcher = Fetcher(lambda: self._p2p, service_class, self._store, self._traffic, self._refused)
-        self._port = port
         await self._start_daemon()
         self._board = Board(self._identity, self._swarm_id, self._node)
         self._meeting = Meeting(self._node, bootstrap)
@@ -237,12 +238,14 @@ class Network:
             left = timeout_s - (time.monotonic() - started)
             if not await self._meeting.join(bootstrap, max(0.0, min(CONNECT_TIMEOUT_S, left))):
                 _log.warning("none of %d bootstraps answers: alone for now, trying again", len(bootstrap))
-        jobs = (self._watch_daemon, self._keep_publishing, self._meeting.keep_on)
+        if self._reach.relays:
+            await self._wait_for_relay(min(_RELAY_WAIT_S, timeout_s - (time.monotonic() - started)))
+        jobs = (self._watch_daemon, self._keep_publishing, self._keep_addresses, self._meeting.keep_on)
         self._tasks = [asyncio.ensure_future(job()) for job in jobs]
 
     async def _start_daemon(self) -> None:
-        daemon, self._port = await self._launch(self._key_file, self._host, self._port, self._announce_host)
-        self._daemon = daemon
+        daemon, port = await self._launch(self._key_file, self._reach)
+        self._daemon, self._reach = daemon, replace(self._reach, port=port)
         if daemon.peer_id.to_base58() != self.peer_id:
             raise SwarmError(
                 f"the key file {self._key_file} belongs to another peer than {self.peer_id}; give the right one"
@@ -252,13 +255,35 @@ class Network:
         await self._service.serve_on(daemon)
         await self._dial_back.serve_on(daemon)
         self._node = node
-        suffix = f"/p2p/{self.peer_id}"
-        if self._announce_host:
-            self.addresses = [a + suffix for a in announced_addresses(self._announce_host, self._port)]
-        else:
-            self.addresses = worth_telling([str(a) for a in await daemon.get_visible_maddrs(latest=True)])
-        if not self.addresses:
-            raise SwarmError(f"the libp2p daemon cannot listen on {self._host} port {self._port}; choose another port")
+        told = self._reach.announced(port) or self._reach.listened(port)
+        self.addresses = [f"{address}/p2p/{self.peer_id}" for address in told]
+        await self._look_at_addresses()
+
+    async def _look_at_addresses(self) -> None:
+        """What p2pd thinks that others can dial, unless this peer was told what to announce."""
+        if self._reach.announced(self._reach.port):
+            return
+        try:
+            seen = await asyncio.wait_for(self._p2p.get_visible_maddrs(latest=True), CONNECT_TIMEOUT_S)
+        except (P2PDaemonError, OSError, EOFError, ValueError, TimeoutError) as error:  # ValueError: none yet
+            _log.debug("own addresses are not known: %r", error)
+            return
+        self.addresses = worth_telling([str(address) for address in seen])
+
+    async def _wait_for_relay(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not any("/p2p-circuit" in address for address in self.addresses):
+            if time.monotonic() > deadline:
+                _log.warning("no relay took this peer in within %.0f s; still trying", timeout_s)
+                return
+            await asyncio.sleep(_TICK_S)
+            await self._look_at_addresses()
+
+    async def _keep_addresses(self) -> None:
+        """They change when a router maps a port, or a relay is found or lost."""
+        while self._reach.outside:
+            await asyncio.sleep(_ADDRESSES_S)
+            await self._look_at_addresses()
 
     async def _leave(self) -> None:
         for task in self._tasks:

@@ -11,8 +11,9 @@ message above 4 MiB blacklists a healthy peer.
 import asyncio
 import hashlib
 import logging
+import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,15 @@ from hivemind.utils.timed_storage import ValueWithExpiration
 from swarm.network.announcements import KEY_BYTES, Refused
 from swarm.network.limits import GUESTS, Rate, TokenBuckets
 from swarm.network.members import Members
-from swarm.network.validation import AnnouncementValidator, Entry, decode_dictionary, decode_subkey
+from swarm.network.validation import (
+    SALT_BYTES,
+    AnnouncementValidator,
+    Entry,
+    decode_dictionary,
+    decode_subkey,
+    encode_tags,
+    without,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +43,7 @@ BUCKET_SIZE = 20
 MAX_RECORDS_PER_WRITER = 512
 MAX_RECORDS_PER_KEY = 1500
 MAX_KEYS_PER_CALL = 64
+LOOK_NEIGHBOURS = 8
 _MAX_REPLY_BYTES = 3 * 1024**2
 _MAX_STORE_BYTES = 1024**2
 _MAX_BAD_PER_REPLY = 32
@@ -99,43 +109,104 @@ class SwarmProtocol(DHTProtocol):
         return response
 
     async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
+        """The nodes nearest to some keys. What lies under the keys is for `rpc_look`."""
         self._admit(context)
-        if len(request.keys) > MAX_KEYS_PER_CALL or any(len(key) != KEY_BYTES for key in request.keys):
+        self._check_keys(request.keys)
+        self._meet(request.peer, context)
+        response = dht_pb2.FindResponse(results=[], peer=self.node_info)
+        for key in request.keys:
+            result = dht_pb2.FindResult(type=dht_pb2.NOT_FOUND)
+            self._name_neighbours(result, key, self.bucket_size, request.peer)
+            response.results.append(result)
+        return response
+
+    async def rpc_look(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.FindResponse:
+        """What lies under some keys and the caller does not have: `values` tells what it has, see `encode_tags`.
+
+        A node that knows few others names the same neighbours for every key, and does so once.
+        """
+        self._admit(context)
+        self._check_keys(request.keys)
+        most = SALT_BYTES + 4 * MAX_RECORDS_PER_KEY
+        if len(request.values) != len(request.keys) or any(
+            not SALT_BYTES <= len(tags) <= most for tags in request.values
+        ):
             self.validator.refused["malformed request"] += 1
             raise Refused("malformed request")
         self._meet(request.peer, context)
-        asker = _node_id(request.peer.node_id)
         response = dht_pb2.FindResponse(results=[], peer=self.node_info)
+        few = len(self.routing_table.peer_id_to_uid) <= self.bucket_size
         budget = _MAX_REPLY_BYTES
-        for key_id in map(DHTID.from_bytes, request.keys):
+        for key, tags in zip(request.keys, request.values, strict=True):
             result = dht_pb2.FindResult(type=dht_pb2.NOT_FOUND)
-            held = self.storage.get(key_id)
-            if held is not None and isinstance(held.value, DictionaryDHTValue):
-                packed = self.serializer.dumps(held.value)
-                if len(packed) <= budget:
-                    budget -= len(packed)
-                    result = dht_pb2.FindResult(
-                        type=dht_pb2.FOUND_DICTIONARY, value=packed, expiration_time=held.expiration_time
-                    )
-            for node_id, peer_id in self.routing_table.get_nearest_neighbors(key_id, k=self.bucket_size, exclude=asker):
-                result.nearest_node_ids.append(node_id.to_bytes())
-                result.nearest_peer_ids.append(peer_id.to_bytes())
+            packed, expires = self._news(key, tags)
+            if packed and len(packed) <= budget:
+                budget -= len(packed)
+                result = dht_pb2.FindResult(type=dht_pb2.FOUND_DICTIONARY, value=packed, expiration_time=expires)
+            if not few:
+                self._name_neighbours(result, key, LOOK_NEIGHBOURS, request.peer)
+            elif not response.results:
+                self._name_neighbours(result, key, self.bucket_size, request.peer)
             response.results.append(result)
         return response
+
+    def _check_keys(self, keys: Sequence[bytes]) -> None:
+        if len(keys) > MAX_KEYS_PER_CALL or any(len(key) != KEY_BYTES for key in keys):
+            self.validator.refused["malformed request"] += 1
+            raise Refused("malformed request")
+
+    def _news(self, key: bytes, tags: bytes) -> tuple[bytes, float]:
+        """What the caller lacks of a key, packed, and when the last of it expires."""
+        held = self.storage.get(DHTID.from_bytes(key))
+        if held is None or not isinstance(held.value, DictionaryDHTValue):
+            return b"", 0.0
+        news = DictionaryDHTValue()
+        records = {writer: (entry.value, entry.expiration_time) for writer, entry in held.value.items()}
+        for writer, (raw, expires) in without(records, tags).items():
+            news.store(writer, raw, expires)
+        return (self.serializer.dumps(news), news.latest_expiration_time) if news else (b"", 0.0)
+
+    def _name_neighbours(self, result: dht_pb2.FindResult, key: bytes, count: int, asker: dht_pb2.NodeInfo) -> None:
+        nearest = self.routing_table.get_nearest_neighbors(
+            DHTID.from_bytes(key), k=count, exclude=_node_id(asker.node_id)
+        )
+        for node_id, peer_id in nearest:
+            result.nearest_node_ids.append(node_id.to_bytes())
+            result.nearest_peer_ids.append(peer_id.to_bytes())
 
     async def call_find(
         self, peer: PeerID, keys: Collection[DHTID]
     ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
-        """As hivemind's, but every entry is checked alone and neighbours with a borrowed place are left out."""
-        keys = list(keys)
+        """As hivemind's, but for nodes only, and neighbours with a borrowed place are left out."""
         request = dht_pb2.FindRequest(keys=[key.to_bytes() for key in keys], peer=self.node_info)
+        return await self._ask(peer, list(keys), lambda stub: stub.rpc_find(request, timeout=self.wait_timeout))
+
+    async def call_look(
+        self, peer: PeerID, keys: Mapping[DHTID, Collection[bytes]]
+    ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
+        """What a node holds under some keys beyond the records given with each, every entry checked alone."""
+        salt = os.urandom(SALT_BYTES)
+        request = dht_pb2.StoreRequest(
+            keys=[key.to_bytes() for key in keys],
+            values=[encode_tags(salt, list(had)[:MAX_RECORDS_PER_KEY]) for had in keys.values()],
+            peer=self.node_info,
+        )
+        found = await self._ask(peer, list(keys), lambda stub: stub.rpc_look(request, timeout=self.wait_timeout))
+        if found:
+            everybody = next(iter(found.values()))[1]
+            found = {key: (held, nearest or everybody) for key, (held, nearest) in found.items()}
+        return found
+
+    async def _ask(
+        self, peer: PeerID, keys: Sequence[DHTID], call: Callable[[Any], Awaitable[dht_pb2.FindResponse]]
+    ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
         try:
-            response = await self.get_stub(peer).rpc_find(request, timeout=self.wait_timeout)
+            response = await call(self.get_stub(peer))
             if len(response.results) != len(keys):
                 raise Refused("malformed reply")
             found = {key: self._read_result(key, result) for key, result in zip(keys, response.results, strict=True)}
         except Exception as error:  # noqa: BLE001 - whatever a remote peer causes counts as "did not answer"
-            _log.debug("find at %s failed: %r", peer, error)
+            _log.debug("%s did not answer: %r", peer, error)
             await self.update_routing_table(self.routing_table.get(peer_id=peer), peer, responded=False)
             return None
         await self.update_routing_table(node_id_of(peer) if response.peer.node_id else None, peer, responded=True)

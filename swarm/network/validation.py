@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Collection
+from hashlib import blake2b
 
 import msgpack
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
@@ -77,6 +79,29 @@ def decode_dictionary(raw: bytes) -> list[Entry]:
         raise
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException):
         raise Refused("malformed record") from None
+
+
+SALT_BYTES = 8
+_TAG_BYTES = 4
+
+
+def encode_tags(salt: bytes, records: Collection[bytes]) -> bytes:
+    """What a reader tells about the records that it has, so that nobody sends them again.
+
+    The salt is new in every request: nobody can make a record that passes for another one's.
+    """
+    return salt + b"".join(_tag(salt, raw) for raw in records)
+
+
+def without(records: dict[str, tuple[bytes, float]], tags: bytes) -> dict[str, tuple[bytes, float]]:
+    """The records, by writer, whose tags are not among those of `encode_tags`."""
+    salt, known = tags[:SALT_BYTES], tags[SALT_BYTES:]
+    had = {known[start : start + _TAG_BYTES] for start in range(0, len(known), _TAG_BYTES)}
+    return {writer: entry for writer, entry in records.items() if not had or _tag(salt, entry[0]) not in had}
+
+
+def _tag(salt: bytes, raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=_TAG_BYTES, key=salt).digest()
 
 
 def decode_subkey(tag: bytes) -> object:

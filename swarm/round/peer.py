@@ -20,6 +20,7 @@ from swarm.judging.calibration import WINDOW, calibrate
 from swarm.network.daemon import check_port
 from swarm.network.invite import Invite
 from swarm.network.node import Network
+from swarm.network.reach import Reach
 from swarm.recipe.schema import Recipe
 from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
@@ -57,6 +58,8 @@ class Options:
     port: int = 0
     chain_port: int = 0
     announce_host: str | None = None
+    announce: tuple[str, ...] = ()
+    relays: tuple[str, ...] = ()
     device: str | None = None
     threads: int | None = None
     wait_for: int = 1
@@ -147,9 +150,13 @@ class Peer:
             blob_dir=self._home.blobs,
             is_member=self._membership.registry.is_registered,
             bootstrap=self._membership.bootstrap,
-            host=options.host,
-            port=options.port or self._last_port(),
-            announce_host=options.announce_host,
+            reach=Reach(
+                options.host,
+                options.port or self._last_port(),
+                options.announce_host,
+                options.announce,
+                options.relays,
+            ),
         )
         stack.callback(self._network.close)
         self._journal.put("port", self._network.addresses[0].split("/tcp/")[-1].split("/")[0])

@@ -20,6 +20,7 @@ from swarm.identity.key import Identity
 from swarm.network.daemon import quiet_hivemind
 from swarm.network.members import Members
 from swarm.network.node import Network
+from swarm.network.reach import Reach
 from swarm.network.transfer import UploadLimits
 from swarm.simulate.transport import Line, Medium, MemoryP2P
 
@@ -70,10 +71,10 @@ class SimulatedNetwork(Network):
 
     def __init__(self, ether: Ether, identity: Identity, upload_limits: UploadLimits | None = None) -> None:
         self.ether = ether
-        super().__init__(identity, Path(), ether.swarm_id, "127.0.0.1", None, ether.blob_dir(identity.peer_id), 2**31)
+        super().__init__(identity, Path(), ether.swarm_id, Reach(), ether.blob_dir(identity.peer_id), 2**31)
         atexit.unregister(self.close)
         bootstrap = list(ether.bootstrap)
-        starting = self._start(lambda _: True, bootstrap, 0, upload_limits or UploadLimits(), _START_TIMEOUT_S)
+        starting = self._start(lambda _: True, bootstrap, upload_limits or UploadLimits(), _START_TIMEOUT_S)
         self._call(starting, _START_TIMEOUT_S)
         self._protocol_class.validator._verified = ether.verified
         if len(bootstrap) < _BOOTSTRAPS:

@@ -12,6 +12,7 @@ from swarm.errors import SwarmError
 from swarm.identity.key import load_or_create
 from swarm.network import BlobRef, BlobUnavailable, Network
 from swarm.network.daemon import free_port
+from swarm.network.reach import Reach
 from tests.network.network_peers import RemotePeer, is_running, until
 
 Local = Callable[..., Network]
@@ -84,7 +85,7 @@ def test_alone_becomes_a_swarm_without_a_restart(local: Local, tmp_path_factory:
     early.announce("hope", b"is anybody there", 600)
     assert set(early.read("hope", 2)) == {early.peer_id}
     assert early.connect([address], 2) is False
-    other = local(key_file=key_file, port=port)
+    other = local(key_file=key_file, reach=Reach(port=port))
     assert other.addresses == [address]
     until(lambda: early.peer_id in other.read("hope"), 15)
     assert not early.alone and early.connect([address], 5)
@@ -130,13 +131,13 @@ def test_mistakes_are_told_in_one_sentence(local: Local) -> None:
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(SwarmError, match=r"port \d+ on 127.0.0.1 is used"),
     ):
-        local(port=taken.getsockname()[1])
+        local(reach=Reach(port=taken.getsockname()[1]))
     with pytest.raises(SwarmError, match="not a peer's address"):
         local(bootstrap=["/ip4/127.0.0.1/tcp/1"])
     with pytest.raises(SwarmError, match="not an IP address"):
-        local(host="localhost")
+        local(reach=Reach(host="localhost"))
     with pytest.raises(SwarmError, match="neither an IP address nor a host name"):
-        local(announce_host="not a host")
+        local(reach=Reach(announce_host="not a host"))
     network = local()
     with pytest.raises(ValueError, match="lives up to"):
         network.announce("slot", b"", 3601)
