@@ -11,6 +11,7 @@ commands:
   model     obtain a model and print its folder
   dashboard show a swarm in the browser, from the journals of a home
   top       the same essentials in the terminal
+  doctor    say what keeps this machine from taking part, and what to do
   audit     recompute a settled epoch from the records, and compare it with the chain
   summary   print a file that --summary wrote as a table
   deploy    put the contract of a new swarm on a chain
@@ -44,6 +45,10 @@ def main() -> int:
             from swarm.dashboard import top
 
             return top.main(arguments)
+        case "doctor":
+            from swarm.doctor import command as doctor
+
+            return doctor.main(arguments)
         case "audit":
             from swarm.settlement import audit
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import urllib3
+from eth_utils.address import to_checksum_address
 
 from swarm.chain.client import Chain
 from swarm.doctor.findings import Finding
@@ -51,7 +52,8 @@ def chain(rpc: str, invite: Invite | None, clocks: Clocks) -> Iterator[Finding]:
     took_s, old_s = time.monotonic() - started, time.time() - head.timestamp
     clocks.chain_ahead_s = -old_s
     _read_server_clock(rpc, clocks)
-    told = f"chain {asked.chain_id} answered in {took_s:.1f} s, its newest block {head.number} is {max(0, old_s):.0f} s old"
+    block = f"its newest block {head.number} is {max(0, old_s):.0f} s old"
+    told = f"chain {asked.chain_id} answered in {took_s:.1f} s, {block}"
     if old_s > OLD_BLOCK_S:
         yield Finding("chain", "warning", f"{told}: the node may be behind or its chain idle; try another --rpc")
     else:
@@ -77,7 +79,7 @@ def peers(invite: Invite, reach: Reach, clocks: Clocks) -> Iterator[Finding]:
             network = Network.start(
                 load_or_create(key_file),
                 key_file,
-                f"{invite.chain_id}:{invite.contract.lower()}",
+                f"{invite.chain_id}:{to_checksum_address(invite.contract)}",
                 blob_dir=Path(folder) / "blobs",
                 is_member=lambda _: True,
                 bootstrap=invite.bootstrap,

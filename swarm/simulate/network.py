@@ -94,5 +94,5 @@ class SimulatedNetwork(Network):
     def _run_loop(self) -> asyncio.AbstractEventLoop:
         return self.ether.loop
 
-    async def _launch(self, *_: object) -> tuple[MemoryP2P, int]:  # type: ignore[override]
+    async def _launch(self, *_: object) -> tuple[MemoryP2P, int]:
         return await MemoryP2P.join(self.ether.medium, PeerID.from_base58(self.peer_id)), 1
