@@ -13,6 +13,7 @@ from swarm.doctor import clock, machine, outside
 from swarm.doctor.findings import Finding, as_json, as_text, is_ill, run
 from swarm.errors import SwarmError
 from swarm.join import HOMES
+from swarm.network.addresses import is_loopback
 from swarm.network.daemon import quiet_hivemind
 from swarm.network.invite import Invite
 from swarm.network.reach import Reach
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         invite = Invite.decode(options.invite) if options.invite else None
         model = options.model or catalogue.find(options.recipe or catalogue.DEFAULT).model.id
         reach = Reach(options.host, options.port, options.announce_host, relays=tuple(options.relay))
+        is_loopback(reach.host)
     except SwarmError as error:
         print(f"swarm: {error}", file=sys.stderr)
         return 2
