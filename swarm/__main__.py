@@ -11,6 +11,7 @@ commands:
   model     obtain a model and print its folder
   dashboard show a swarm in the browser, from the journals of a home
   top       the same essentials in the terminal
+  doctor    say what keeps this machine from taking part, and what to do
   audit     recompute a settled epoch from the records, and compare it with the chain
   simulate  scripted peers, some of whom cheat, judge each other by the real rules
   summary   print a file that --summary wrote as a table
@@ -45,6 +46,10 @@ def main() -> int:
             from swarm.dashboard import top
 
             return top.main(arguments)
+        case "doctor":
+            from swarm.doctor import command as doctor
+
+            return doctor.main(arguments)
         case "audit":
             from swarm.settlement import audit
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hivemind.p2p import P2P
+from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from swarm.errors import SwarmError
@@ -28,6 +28,7 @@ from swarm.network.blobs import DEFAULT_QUOTA_BYTES, BlobRef, BlobStore
 from swarm.network.board import Board
 from swarm.network.daemon import Daemon, kill_now, start_daemon
 from swarm.network.dht import SwarmNode
+from swarm.network.dialback import CALL_S, Answer, DialBack
 from swarm.network.equivocation import Proof, Witness
 from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
@@ -52,6 +53,8 @@ class Network:
 
     peer_id: str
     addresses: list[str]
+    _launch = staticmethod(start_daemon)
+    _membership = Members
 
     @classmethod
     def start(
@@ -113,11 +116,15 @@ class Network:
         self._daemon: Daemon | None = None
         self._closing = False
         self._close_lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_log_exception)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
-        self._thread.start()
+        self._loop = self._run_loop()
         atexit.register(self.close)
+
+    def _run_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_log_exception)
+        self._thread = threading.Thread(target=loop.run_forever, name="network", daemon=True)
+        self._thread.start()
+        return loop
 
     def announce(self, slot: str, value: bytes, lifetime_s: float) -> Announcement:
         """Say `value` (up to 1 KB) in `slot` for `lifetime_s` seconds (up to an hour).
@@ -176,6 +183,15 @@ class Network:
             check_address(address)
         return self._call(self._connect(list(addresses), timeout_s), timeout_s + _GRACE_S)
 
+    def dial_back(self, peer_id: str, port: int) -> Answer:
+        """What the peer `peer_id` says when it is asked to dial this machine's TCP port, and its clock.
+
+        Raises:
+            TimeoutError, OSError, Refused: it gave no answer, or none that makes sense.
+        """
+        asking = self._dial_back.ask(self._p2p, PeerID.from_base58(peer_id), port)
+        return self._call(asking, CALL_S + _GRACE_S)
+
     @property
     def alone(self) -> bool:
         """Whether no other peer is known at the moment. Everything works alone, and others may come."""
@@ -229,11 +245,12 @@ class Network:
         self, is_member: Callable[[str], bool], bootstrap: list[list[str]], limits: UploadLimits, timeout_s: float
     ) -> None:
         started = time.monotonic()
-        self._members = Members(is_member, self.peer_id)
+        self._members = self._membership(is_member, self.peer_id)
         validator = AnnouncementValidator(self._swarm_id, self._refused, self._witness)
         self._protocol_class = SwarmProtocol.bound_to(validator, self._members, self._traffic, self._swarm_id)
         service_class = BlobService.bound_to(self._protocol_class.namespace)
         self._service = service_class(self._store, self._members, self._traffic, self._refused, limits)
+        self._dial_back = DialBack.bound_to(self._protocol_class.namespace)()
         self._fetcher = Fetcher(lambda: self._p2p, service_class, self._store, self._traffic, self._refused)
         await self._start_daemon()
         self._board = Board(self._identity, self._swarm_id, self._node)
@@ -247,7 +264,7 @@ class Network:
         self._tasks = [asyncio.ensure_future(job()) for job in jobs]
 
     async def _start_daemon(self) -> None:
-        daemon, port = await start_daemon(self._key_file, self._reach)
+        daemon, port = await self._launch(self._key_file, self._reach)
         self._daemon, self._reach = daemon, replace(self._reach, port=port)
         if daemon.peer_id.to_base58() != self.peer_id:
             raise SwarmError(
@@ -256,6 +273,7 @@ class Network:
         self._p2p: P2P = daemon
         node = await SwarmNode.start(daemon, self._protocol_class)
         await self._service.serve_on(daemon)
+        await self._dial_back.serve_on(daemon)
         self._node = node
         told = self._reach.announced(port) or self._reach.listened(port)
         self.addresses = [f"{address}/p2p/{self.peer_id}" for address in told]
@@ -287,7 +305,7 @@ class Network:
             await asyncio.sleep(_ADDRESSES_S)
             await self._look_at_addresses()
 
-    async def _stop(self) -> None:
+    async def _leave(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -295,6 +313,9 @@ class Network:
             self._members.close()
         if self._daemon is not None:
             await self._daemon.shutdown()
+
+    async def _stop(self) -> None:
+        await self._leave()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()

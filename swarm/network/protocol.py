@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hivemind.dht.protocol import DHTProtocol
@@ -363,8 +364,8 @@ class SwarmProtocol(DHTProtocol):
         for raw_node, raw_peer in zip(
             result.nearest_node_ids[:BUCKET_SIZE], result.nearest_peer_ids[:BUCKET_SIZE], strict=False
         ):
-            node_id, peer_id = _node_id(raw_node), PeerID(raw_peer)
-            if node_id is not None and node_id == node_id_of(peer_id):
+            peer_id, node_id = _place(raw_peer)
+            if raw_node == node_id.to_bytes():
                 nearest[node_id] = peer_id
         if result.type == dht_pb2.NOT_FOUND:
             return None, nearest
@@ -381,6 +382,13 @@ class SwarmProtocol(DHTProtocol):
         except Refused as error:
             self.validator.refused[error.reason] += 1
         return (ValueWithExpiration(good, good.latest_expiration_time) if good else None), nearest
+
+
+@lru_cache(maxsize=4096)
+def _place(raw_peer: bytes) -> tuple[PeerID, DHTID]:
+    """A peer and its place; remembered, since a PeerID spells itself in base58 when it is made."""
+    peer_id = PeerID(raw_peer)
+    return peer_id, node_id_of(peer_id)
 
 
 def _node_id(raw: bytes) -> DHTID | None:

@@ -1,73 +1,98 @@
-"""An in-memory network with the methods of the real one, for tests and simulations of many peers in one process.
+"""Peers in one process: the real `Network`, with its DHT node, announcements and blobs, over an in-memory medium.
 
-Announcements are signed and checked by the same code as on the wire; blobs are checked by hash. Nothing is delayed or
-lost: latency, loss and stalls belong to a later piece.
+Promise: what a simulated peer says, checks, stores, asks and serves is the code that runs between machines. Three
+things differ, so that a thousand peers fit: they share one event loop, everybody is a member, and a signature that
+one of them has verified is not verified again by the others.
 """
 
+import asyncio
+import atexit
+import concurrent.futures
+import tempfile
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from hivemind.p2p import PeerID
 
 from swarm.identity.key import Identity
-from swarm.network.announcements import Announcement, make
-from swarm.network.blobs import BlobRef, BlobUnavailable
+from swarm.network.daemon import quiet_hivemind
+from swarm.network.members import Members
+from swarm.network.node import Network
+from swarm.network.reach import Reach
+from swarm.network.transfer import UploadLimits
+from swarm.simulate.transport import Line, Medium, MemoryP2P
+
+_START_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 10.0
+_BOOTSTRAPS = 3
 
 
 class Ether:
-    """What all peers of a simulated swarm share."""
+    """What all peers of a simulated swarm share: a medium, an event loop in a thread, and a folder for their blobs."""
 
-    def __init__(self, swarm_id: str) -> None:
+    def __init__(self, swarm_id: str, line: Line | None = None, seed: int = 0) -> None:
+        """`line`: what connects a peer with the others, by default without delay; `seed`: of what is lost."""
+        quiet_hivemind()
         self.swarm_id = swarm_id
-        self.lock = threading.Lock()
-        self.announcements: dict[str, dict[str, Announcement]] = {}
-        self.blobs: dict[str, dict[BlobRef, bytes]] = {}
+        self.medium = Medium(line, seed)
+        self.loop = asyncio.new_event_loop()
+        self.verified: OrderedDict[Any, Any] = OrderedDict()
+        self.bootstrap: list[str] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="ether-")
+        self._thread = threading.Thread(target=self.loop.run_forever, name="ether", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def blob_dir(self, peer_id: str) -> Path:
+        return Path(self._folder.name) / peer_id
+
+    def close(self) -> None:
+        """End the loop, and with it all peers, and remove their blobs. May be called twice."""
+        atexit.unregister(self.close)
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(_CLOSE_TIMEOUT_S)
+        self._folder.cleanup()
 
 
-class SimulatedNetwork:
-    """One peer's view of the ether; see `swarm.network.node.Network` for what the methods promise."""
+class _Everybody(Members):
+    """All are members."""
 
-    def __init__(self, ether: Ether, identity: Identity) -> None:
-        self.peer_id = identity.peer_id
-        self.addresses = [f"/memory/{identity.peer_id}"]
-        self._ether = ether
-        self._identity = identity
-        self._held: dict[BlobRef, bytes] = {}
-        ether.blobs[self.peer_id] = self._held
+    def known(self, peer_id: str) -> bool | None:
+        return True
 
-    def announce(self, slot: str, value: bytes, lifetime_s: float) -> Announcement:
-        announcement = make(
-            self._identity, self._ether.swarm_id, slot, value, expiry_ms=int((time.time() + lifetime_s) * 1000)
-        )
-        with self._ether.lock:
-            self._ether.announcements.setdefault(slot, {})[self.peer_id] = announcement
-        return announcement
 
-    def read(self, slot: str, timeout_s: float = 10) -> dict[str, Announcement]:
-        now = time.time()
-        with self._ether.lock:
-            said = self._ether.announcements.get(slot, {})
-            return {peer: announcement for peer, announcement in said.items() if announcement.expires > now}
+class SimulatedNetwork(Network):
+    """One peer of a simulated swarm. Its first peers become the bootstraps of the later ones."""
 
-    def put(self, data: bytes) -> BlobRef:
-        reference = BlobRef.of(data)
-        self._held[reference] = data
-        return reference
+    _membership = _Everybody
 
-    def get(self, ref: BlobRef) -> bytes | None:
-        return self._held.get(ref)
+    def __init__(self, ether: Ether, identity: Identity, upload_limits: UploadLimits | None = None) -> None:
+        self.ether = ether
+        super().__init__(identity, Path(), ether.swarm_id, Reach(), ether.blob_dir(identity.peer_id), 2**31)
+        atexit.unregister(self.close)
+        bootstrap = list(ether.bootstrap)
+        starting = self._start(lambda _: True, bootstrap, upload_limits or UploadLimits(), _START_TIMEOUT_S)
+        self._call(starting, _START_TIMEOUT_S)
+        self._protocol_class.validator._verified = ether.verified
+        if len(bootstrap) < _BOOTSTRAPS:
+            ether.bootstrap.append(self.addresses[0])
 
-    def fetch(self, ref: BlobRef, providers: Sequence[str], timeout_s: float) -> bytes:
-        for provider in (self.peer_id, *providers):
-            data = self._ether.blobs.get(provider, {}).get(ref)
-            if data is not None and ref.matches(data):
-                return data
-        raise BlobUnavailable(f"nobody of {len(providers)} peers has the blob {ref.sha256[:12]}")
+    def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
+        """Leave the medium. May be called twice."""
+        with self._close_lock:
+            if self._closing:
+                return
+            self._closing = True
+        try:
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            pass  # the loop is busy or ended, and nothing outlives it
 
-    def fetch_many(self, wanted: Mapping[BlobRef, Sequence[str]], timeout_s: float) -> dict[BlobRef, bytes]:
-        found = {}
-        for ref, providers in wanted.items():
-            try:
-                found[ref] = self.fetch(ref, providers, timeout_s)
-            except BlobUnavailable:
-                continue
-        return found
+    def _run_loop(self) -> asyncio.AbstractEventLoop:
+        return self.ether.loop
+
+    async def _launch(self, *_: object) -> tuple[MemoryP2P, int]:
+        return await MemoryP2P.join(self.ether.medium, PeerID.from_base58(self.peer_id)), 1

@@ -28,17 +28,27 @@ def obtain(model: str, progress: Callable[[str], None]) -> Path:
     Raises:
         SwarmError: there is no such model, no way to it, or no room for it.
     """
+    if model == "tiny" and not Path(model).is_dir():
+        return _tiny(progress)
+    return held(model) or _from_outside(model, progress)
+
+
+def held(model: str) -> Path | None:
+    """The directory of a model that is on this machine, as a path or in a cache.
+
+    Raises:
+        SwarmError: `model` is no name of a model.
+    """
     path = Path(model).expanduser()
     if path.is_dir():
         return path
-    if model == "tiny":
-        return _tiny(progress)
     if model.count("/") != 1 or not all(model.split("/")) or model.startswith((".", "/", "~")):
         raise SwarmError(
             f"model {model!r} is neither a directory, nor 'tiny', nor a hub id of the form owner/name; "
             "set model.id in the recipe to one of these"
         )
-    return _cached_hub_model(model) or _from_outside(model, progress)
+    own = cache.root() / _cache_name(model)
+    return _cached_hub_model(model) or (own if own.is_dir() else None)
 
 
 def _tiny(progress: Callable[[str], None]) -> Path:
@@ -50,8 +60,6 @@ def _tiny(progress: Callable[[str], None]) -> Path:
 def _from_outside(model: str, progress: Callable[[str], None]) -> Path:
     from swarm.training import smollm2
 
-    if model == smollm2.MODEL and (cache.root() / _cache_name(model)).is_dir():
-        return cache.root() / _cache_name(model)
     progress(f"Looking for {model} on the model hub ...")
     if hub_answers():
         return _download(model, progress)
