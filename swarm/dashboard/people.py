@@ -37,6 +37,7 @@ class People:
                 found[history.peer_id] = None
             found.update(dict.fromkeys(history.latest.get("peers", {}).get("peers", {})))
             found.update(dict.fromkeys(history.seen))
+        found.update(dict.fromkeys(self._settled()))
         return list(found)
 
     def _about(self, peer_id: str) -> Json:
@@ -72,11 +73,24 @@ class People:
             if history.is_live(now):
                 here.update(dict.fromkeys([history.peer_id] if history.peer_id else []))
                 here.update(dict.fromkeys(history.latest.get("peers", {}).get("peers", {})))
-        return [{"peer_id": peer_id, **self._about(peer_id), "role": "learner"} for peer_id in here]
+        return [{"peer_id": peer_id, **self._about(peer_id), "role": self._role(peer_id)} for peer_id in here]
+
+    def _role(self, peer_id: str) -> str | None:
+        """What a peer says that it is; else by its newest records: who criticises and does not answer only judges."""
+        said = [history.latest.get("peers", {}).get("peers", {}).get(peer_id, {}) for history in self._watch.histories]
+        role = next((str(about["role"]) for about in said if about.get("role")), None)
+        seen = self._seen(peer_id)
+        if role is not None or seen is None:
+            return role
+        return "judge" if seen.judged > seen.last else "learner"
+
+    def _seen(self, peer_id: str) -> Seen | None:
+        """Of several journals, what the one with most of a peer has."""
+        return max((h.seen[peer_id] for h in self._watch.histories if peer_id in h.seen), key=_announced, default=None)
 
     def row(self, peer_id: str) -> Json:
         home, about, calibration = self.home(peer_id), self._about(peer_id), self._watch.calibration(peer_id)
-        seen = max((h.seen[peer_id] for h in self._watch.histories if peer_id in h.seen), key=_announced, default=None)
+        seen = self._seen(peer_id)
         heldout = [correct / count for _, _, correct, count in home.heldout if count] if home else []
         earned = _own(home) if home else self._recounted(peer_id)
         settled, pending = self._settled().get(peer_id), self._pending(peer_id)
@@ -101,7 +115,7 @@ class People:
             "critiques": home.criticised if home else self._watch.audits_of(peer_id).items,
             "share_audited": round(seen.held / seen.announced, 4) if seen else None,
             "streak": self._streak(seen),
-            "tokens_per_kwh": None,
+            "tokens_per_kwh": home.tokens_per_kwh if home else None,
             "spark": [round(it.points, 3) if it else 0.0 for it in earned],
         }
 
@@ -116,7 +130,7 @@ class People:
         home = self.home(peer_id)
         if home is not None:
             since = self._unsettled_from()
-            return round(math.fsum(it.report["points"] for it in home.rounds if it.number >= since), 6)
+            return round(math.fsum(it.report.get("points", 0.0) for it in home.rounds if it.number >= since), 6)
         numbers = self._watch.cached("unsettled", self._unsettled)
         if numbers is None:
             return None
@@ -178,7 +192,7 @@ class People:
 
 def _own(home: History) -> list[Earned | None]:
     """What a peer's own journal says of its newest rounds."""
-    return [Earned(it.report["points"], it.report["reward"], "") for it in home.rounds[-SPARK:]]
+    return [Earned(it.report.get("points", 0.0), it.report.get("reward"), "") for it in home.rounds[-SPARK:]]
 
 
 def _announced(seen: Seen) -> int:

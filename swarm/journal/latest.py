@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "latest/"
 """Of the keys in the table `meta`; after it comes the kind of the event."""
-KINDS = frozenset("identity model peers gathering measuring round stage waiting finished stopped".split())
+KINDS = frozenset("identity model peers gathering measuring round stage waiting announced finished stopped".split())
 
 
 class Latest:
