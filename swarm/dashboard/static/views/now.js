@@ -5,7 +5,7 @@ import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
 import { NONE, number, percent, plural, time } from "../format.js";
 import { MOST, networkPicture } from "../network.js";
-import { card, countdown, empty, feed, paged, peerLink, stat, table, term } from "../parts.js";
+import { card, countdown, empty, feed, fromOutside, paged, peerLink, stat, table, term } from "../parts.js";
 import { line } from "../text.js";
 
 const STAGES = ["answer", "critique", "revise", "update"];
@@ -33,6 +33,7 @@ export function render(round, context) {
     { class: "page" },
     h("h1", { tabindex: -1 }, line(status.recipe?.name, 60) || "Swarm"),
     h("p", { class: "lead" }, line(status.recipe?.description, 300)),
+    fromOutside(status, "This page follows the swarm without a model of its own. It knows the rounds since it looks on, and what was settled before; held-out accuracy is in each peer's own journal."),
     roundCard(status),
     h("dl", { class: "stats" }, stats(status)),
     h("div", { class: "columns" }, peersCard(context, round), card(round.ordinal ? `Gossip of round ${number(round.ordinal)}` : "Gossip", feed(round.feed))),
@@ -69,7 +70,7 @@ function roundCard({ round, stage, stage_ends: stageEnds, waiting, live, now }) 
       STAGES.map((name) => h("li", { "aria-current": name === stage ? "step" : null }, name)),
     ),
     h("div", { class: "progress", "data-from": round.started, "data-to": round.ends, "aria-hidden": "true" }, h("span", {})),
-    stage && h("p", { class: "quiet-text" }, doing(stage, waiting), stageEnds > now ? [", for at most ", countdown(stageEnds, now)] : null),
+    stage && !round.finished && h("p", { class: "quiet-text" }, doing(stage, waiting), stageEnds > now ? [", for at most ", countdown(stageEnds, now)] : null),
   );
 }
 
@@ -111,19 +112,28 @@ function lastSeen(round) {
 }
 
 function peersCard(context, round) {
-  const { peers_present: peers, live } = context.status;
+  const { peers_present: peers, live, exchange, round: current } = context.status;
   if (!peers.length) return card("Peers of the last round", lastSeen(round));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => peerLink(peer.peer_id, peer.name) },
-    { label: "Role", cell: (peer) => line(peer.role, 20) || NONE },
+    { label: "Role", term: "role", cell: (peer) => line(peer.role, 20) || NONE },
     { label: "Device", cell: (peer) => h("span", { title: line(peer.device, 60) }, line(peer.device, 24) || NONE) },
     { label: "Tokens/s", numeric: true, cell: (peer) => number(peer.tokens_per_s) },
   ];
-  const senders = round.feed.map((entry) => entry.peer_id);
+  const now = exchange && exchange.round === current?.number;
+  const senders = now ? exchange.peers : round.feed.map((entry) => entry.peer_id);
   return card(
     "Peers",
     networkPicture(peers, senders, live),
-    h("p", { class: "quiet-text" }, "Squares have a GPU, circles a CPU; rings only judge. Dots travel from those whose announcements of the latest finished round are here.", peers.length > MOST && ` The first ${MOST} are drawn.`),
+    h(
+      "p",
+      { class: "quiet-text" },
+      "Squares have a GPU, circles a CPU; rings only judge. ",
+      now
+        ? `Dots travel from those whose records of the stage ${line(exchange.stage, 20)} are announced: ${number(exchange.peers.length)} of ${number(peers.length)}.`
+        : "Dots travel from those whose announcements of the latest finished round are here.",
+      peers.length > MOST && ` The first ${MOST} are drawn.`,
+    ),
     paged("peers", peers, STEP, context, (shown) => table("Peers that are present", columns, shown, { rowKey: (peer) => peer.peer_id })),
   );
 }
