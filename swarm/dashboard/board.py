@@ -15,7 +15,7 @@ from swarm import __version__
 from swarm.dashboard.books import RoundBook
 from swarm.dashboard.curves import MAX_CURVE, curves_of, mean, means_of, sum_known, thinned
 from swarm.dashboard.details import RoundPage
-from swarm.dashboard.history import Round
+from swarm.dashboard.history import History, Round
 from swarm.dashboard.people import Json, People
 from swarm.dashboard.records import equivocations
 from swarm.dashboard.watch import Watch
@@ -56,7 +56,7 @@ class Board:
     def _status(self, now: float) -> Json:
         first = next((h for h in self.watch.histories if h.swarm), None)
         recipe = next((h.recipe for h in self.watch.histories if h.recipe), None)
-        place, standing = self.watch.place(), self.watch.chain.standing
+        place, standing = self.watch.place(), self.watch.standing()
         present = self._people.present(now)
         speeds = [peer["tokens_per_s"] for peer in present if peer["tokens_per_s"]]
         return {
@@ -161,7 +161,7 @@ class Board:
     def _learning(self) -> Json:
         peers = {
             history.peer_id or history.home.name: {
-                "name": self._people.name(history.peer_id) if history.peer_id else history.home.name,
+                "name": self._people.name(history.peer_id) if history.peer_id else _unnamed(history),
                 **curves_of(history),
             }
             for history in self.watch.histories
@@ -198,7 +198,7 @@ class Board:
                     "transaction": posted.transaction,
                     "audit_command": f"python -m swarm audit {posted.settlement.epoch} --home {home}",
                 }
-                for posted in self.watch.chain.standing.settlements
+                for posted in self.watch.standing().settlements
             ],
             "stale": self._stale(),
         }
@@ -287,7 +287,7 @@ class Board:
         return {"now": curve[-1][1], "start": curve[0][1], "n": questions, "curve": thinned(curve)}
 
     def _epoch(self, now: float) -> Json | None:
-        standing = self.watch.chain.standing
+        standing = self.watch.chain.standing  # what is only remembered has no countdown
         if standing.genesis is None or not standing.epoch_s:
             return None
         number = max(0, int((now - standing.genesis) // standing.epoch_s))
@@ -333,6 +333,10 @@ def _played(found: Round) -> Json:
         "number": found.number,
         **{key: report.get(key) for key in ("reward", "rewards", "points", "updated", "why_nothing", "seconds")},
     }
+
+
+def _unnamed(history: History) -> str:
+    return "mean of all peers" if history.onlooker else history.home.name
 
 
 def _address(peer_id: str) -> str | None:

@@ -146,7 +146,7 @@ class People:
 
     def _unsettled_from(self) -> int:
         """The first round that no settlement holds."""
-        standing = self._watch.chain.standing
+        standing = self._watch.standing()
         recipe = next((history.recipe for history in self._watch.histories if history.recipe), None)
         settled = next((posted.settlement for posted in standing.settlements if not posted.settlement.frozen), None)
         if settled is None or recipe is None or standing.genesis is None or standing.epoch_s is None:
@@ -169,7 +169,7 @@ class People:
 
     def _settled(self) -> dict[str, float]:
         """Cumulative settled points by peer, from the newest settlement whose statement a journal has."""
-        standing = self._watch.chain.standing
+        standing = self._watch.standing()
         hashes = [p.settlement.outcome.data_hash.hex() for p in standing.settlements if not p.settlement.frozen]
         return self._settled_points.of(hashes, self._watch.histories)
 

@@ -48,7 +48,8 @@ class _Round:
     """By stage and author; without the record where it is not here."""
     groups: dict[str, int] = field(default_factory=dict)
     """How many groups each peer announced to have answered."""
-    told: tuple[Stage | str, tuple[str, ...]] | None = None
+    told: tuple[str, tuple[str, tuple[str, ...]]] | None = None
+    """The stage that was told last, and of which stage whose records are announced."""
 
 
 class Follower:
@@ -102,13 +103,14 @@ class Follower:
 
     def _look(self, found: _Round, playing: set[str]) -> None:
         stage: str = "update"
-        announced: Notes = {}
+        announced: tuple[str, tuple[str, ...]] = ("", ())
         for current in STAGES:
             notes = self._fetch(found, current)
+            if notes:
+                announced = (current, tuple(sorted(notes)))
             if not playing <= set(notes):
-                stage, announced = current, notes
+                stage = current
                 break
-        told = (stage, tuple(sorted(announced)))
         if found.told is None:
             self._emit(
                 "round", round=found.number, ordinal=self._ordinal + 1, of=None, ends=self._clock.end(found.number)
@@ -116,9 +118,9 @@ class Follower:
         if found.told is None or found.told[0] != stage:
             due = self._clock.end(found.number) if stage == "update" else self._clock.due(found.number, stage)  # type: ignore[arg-type]
             self._emit("stage", round=found.number, ordinal=self._ordinal + 1, stage=stage, until=due)
-        if announced and found.told != told:
-            self._emit("announced", round=found.number, stage=stage, peers=told[1])
-        found.told = told
+        if announced[1] and (found.told is None or found.told[1] != announced):
+            self._emit("announced", round=found.number, stage=announced[0], peers=announced[1])
+        found.told = (stage, announced)
 
     def _fetch(self, found: _Round, stage: Stage) -> Notes:
         """Get the records of a stage that are announced and not here; all its announcements."""

@@ -45,7 +45,7 @@ export function render({ peers }, { query, set, status }) {
     toolbar(peers, query, set),
     h(
       "div",
-      { class: "columns first-wide" },
+      { class: outside ? "columns" : "columns first-wide" },
       chart("heldout", "Held-out accuracy", mine((peer) => peer.heldout), { range: [0, 1], format: (value) => percent(value) }),
       !outside && helpCard(shown),
       chart("reward", "Reward of answers", mine(along("answer"))),

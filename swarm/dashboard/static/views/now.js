@@ -28,16 +28,17 @@ export async function load() {
 
 export function render(round, context) {
   const { status } = context;
+  const outside = fromOutside(status, "This page follows the swarm without a model of its own. It knows the rounds since it looks on, and what was settled before; held-out accuracy is in each peer's own journal.");
   return h(
     "div",
     { class: "page" },
     h("h1", { tabindex: -1 }, line(status.recipe?.name, 60) || "Swarm"),
     h("p", { class: "lead" }, line(status.recipe?.description, 300)),
-    fromOutside(status, "This page follows the swarm without a model of its own. It knows the rounds since it looks on, and what was settled before; held-out accuracy is in each peer's own journal."),
+    outside,
     roundCard(status),
-    h("dl", { class: "stats" }, stats(status)),
+    h("dl", { class: "stats" }, stats(status, outside)),
     h("div", { class: "columns" }, peersCard(context, round), card(round.ordinal ? `Gossip of round ${number(round.ordinal)}` : "Gossip", feed(round.feed))),
-    card(
+    !outside && card(
       term("heldout", "Held-out accuracy"),
       lineChart({
         label: "Held-out accuracy of the swarm by round",
@@ -79,7 +80,7 @@ function doing(stage, waiting) {
   return DOING[stage] ?? line(stage, 40);
 }
 
-function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now }) {
+function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now }, outside) {
   return [
     stat("peers_present", "Peers present", number(peers.length), byDevice(peers)),
     stat("tokens_per_s", "Tokens per second", number(speed), "of the whole swarm"),
@@ -87,7 +88,7 @@ function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now 
       "heldout",
       "Held-out accuracy",
       percent(heldout?.now),
-      heldout?.start === null || heldout?.start === undefined ? "not measured yet" : `from ${percent(heldout.start)} at the start, ${number(heldout.n)} questions`,
+      heldout?.start === null || heldout?.start === undefined ? (outside ? "in the peers' journals" : "not measured yet") : `from ${percent(heldout.start)} at the start, ${number(heldout.n)} questions`,
     ),
     stat(
       "epoch",

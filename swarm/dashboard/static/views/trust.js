@@ -25,7 +25,7 @@ export function render(trust, { status }) {
       stat("not_revealed", "Commits not revealed", number(trust.not_revealed), trust.not_revealed === null ? "no journal here tells of commitments" : "their content never came"),
       stat("equivocations", "Equivocations proved", number(trust.equivocations.length), trust.equivocations.length ? "see below" : "nobody signed two versions"),
     ),
-    card("Settlements", trust.settlements.length ? settlements(trust.settlements) : empty(unread(status) ? "The chain has not been read, so its settlements are not known." : "No epoch has been settled yet.")),
+    card("Settlements", unread(status) && trust.settlements.length > 0 && h("p", { class: "quiet-text" }, "The chain does not answer; these are the newest that a peer here saw on it, as its journal has them."), trust.settlements.length ? settlements(trust.settlements) : empty(unread(status) ? "The chain has not been read, so its settlements are not known." : "No epoch has been settled yet.")),
     h("div", { class: "columns" }, card("Refused records", refused.length ? reasons(refused) : empty("Every record that arrived was accepted.")), card("Equivocation proofs", proofs(trust.equivocations))),
   );
 }
