@@ -287,14 +287,15 @@ class Board:
         return {"now": curve[-1][1], "start": curve[0][1], "n": questions, "curve": thinned(curve)}
 
     def _epoch(self, now: float) -> Json | None:
-        standing = self.watch.chain.standing  # what is only remembered has no countdown
+        standing = self.watch.standing()
         if standing.genesis is None or not standing.epoch_s:
             return None
-        number = max(0, int((now - standing.genesis) // standing.epoch_s))
         settled = [posted.settlement.epoch for posted in standing.settlements if not posted.settlement.frozen]
+        number = max(0, int((now - standing.genesis) // standing.epoch_s))
         return {
             "number": number,
-            "ends": standing.genesis + (number + 1) * standing.epoch_s,
+            # of a chain that is only remembered nobody knows whether it goes on
+            "ends": standing.genesis + (number + 1) * standing.epoch_s if standing.heard is not None else None,
             "last_settled": settled[0] if settled else None,
         }
 

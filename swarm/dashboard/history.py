@@ -103,8 +103,8 @@ class History:
         self._last_audit = self._last_record = -1
         self.recipe: Recipe | None = None
         """The swarm's, once the peer has it."""
-        self.behind = False
-        """Whether the journal has more than was read so far."""
+        self.behind = True
+        """Whether the journal has, or may have, more than was read so far."""
 
     @property
     def peer_id(self) -> str | None:

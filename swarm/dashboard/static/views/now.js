@@ -94,7 +94,7 @@ function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now 
       "epoch",
       "Settlement",
       epoch?.ends ? countdown(epoch.ends, now) : NONE,
-      epoch ? `until epoch ${number(epoch.number)} ends; ${epoch.last_settled === null ? "none settled yet" : `last settled ${number(epoch.last_settled)}`}` : "no epochs known",
+      epoch ? [epoch.ends && `until epoch ${number(epoch.number)} ends; `, epoch.last_settled === null ? "none settled yet" : `last settled: epoch ${number(epoch.last_settled)}`] : "no epochs known",
     ),
   ];
 }
