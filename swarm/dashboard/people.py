@@ -122,7 +122,9 @@ class People:
     def _recounted(self, peer_id: str) -> list[Earned | None]:
         """What a peer without a journal here earned in the newest rounds; empty where nothing of it is counted."""
         history = self._watch.fullest()
-        earned = self._watch.recount.of(peer_id, [found.number for found in history.rounds[-SPARK:]]) if history else []
+        newest = [found.number for found in history.rounds[-SPARK:]] if history else []
+        counted = [number for number in newest if self._watch.recount.counted([number])]
+        earned = self._watch.recount.of(peer_id, counted)
         return earned if any(earned) else []
 
     def _pending(self, peer_id: str) -> float | None:
