@@ -19,6 +19,7 @@ from swarm.events import Emitter, PlainSink, Sink
 from swarm.lifetime import end_with_parent
 from swarm.recipe import catalogue
 from swarm.recipe.schema import Recipe
+from swarm.tracking import TRACKERS, check, tracked
 
 PATIENCE_S = 25.0
 """Seconds after the first Ctrl-C until everything ends, finished or not."""
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help=f"show it in the browser too, on this machine (port: {DASHBOARD})",
     )
+    p.add_argument("--track", choices=TRACKERS, help="give this peer's numbers to a tracker too; offline works")
     p.add_argument(
         "--wait-for", type=_positive, default=1, metavar="N", help="start the first round when N peers are here"
     )
@@ -125,6 +127,7 @@ def _run(options: argparse.Namespace, sink: Sink) -> int:
     invite = _decode(options.invite) if options.invite else None
     recipe = catalogue.find(options.recipe) if options.recipe else None
     _check_summary(options.summary)
+    check(options.track)
     if options.peers > 1:
         from swarm.local import LocalSwarm
 
@@ -176,7 +179,7 @@ def _run_peer(
             stop,
         )
         try:
-            with beside(home, options.dashboard, emit):
+            with beside(home, options.dashboard, emit), tracked(options.track, home, emit):
                 return peer.run()
         except HomeInUse:
             if options.home is not None:

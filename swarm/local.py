@@ -177,6 +177,7 @@ class Children:
             "--host": options.host,
             "--announce-host": options.announce_host,
             "--device": options.device,
+            "--track": options.track,
             "--threads": threads,
             "--wait-for": max(options.peers, options.wait_for),
             "--name": f"{options.name}-{index}" if options.name else None,

@@ -4,6 +4,7 @@ Everything here is a bounded, plain JSON value; how many rounds a journal holds 
 """
 
 import math
+import shlex
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from swarm import __version__
 from swarm.dashboard.books import RoundBook
-from swarm.dashboard.curves import MAX_CURVE, curves_of, mean, means_of, thinned
+from swarm.dashboard.curves import MAX_CURVE, curves_of, mean, means_of, sum_known, thinned
 from swarm.dashboard.details import RoundPage
-from swarm.dashboard.history import Round
+from swarm.dashboard.history import History, Round
 from swarm.dashboard.people import Json, People
 from swarm.dashboard.records import equivocations
 from swarm.dashboard.watch import Watch
@@ -55,7 +56,7 @@ class Board:
     def _status(self, now: float) -> Json:
         first = next((h for h in self.watch.histories if h.swarm), None)
         recipe = next((h.recipe for h in self.watch.histories if h.recipe), None)
-        place, standing = self.watch.place(), self.watch.chain.standing
+        place, standing = self.watch.place(), self.watch.standing()
         present = self._people.present(now)
         speeds = [peer["tokens_per_s"] for peer in present if peer["tokens_per_s"]]
         return {
@@ -72,6 +73,7 @@ class Board:
                     "path_name": history.home.name,
                     "peer_id": history.peer_id,
                     "name": self._people.name(history.peer_id) if history.peer_id else history.home.name,
+                    "role": "onlooker" if history.onlooker else "peer",
                     "ok": history.error is None,
                     "error": history.error,
                 }
@@ -79,11 +81,17 @@ class Board:
             ],
             "round": self._current_round(),
             **self._stage(now),
+            "exchange": self._exchange(now),
             "peers_present": present,
             "tokens_per_s": round(sum(speeds), 1) if speeds else None,
             "heldout": self.watch.cached("heldout", self._swarm_heldout, rounds_only=True),
             "epoch": self._epoch(now),
             "stale": self._stale(),
+            "reading": [
+                {"home": history.home.name, "rounds": len(history.rounds)}
+                for history in self.watch.histories
+                if history.behind
+            ],
             "now": now,
             "live": any(history.is_live(now) for history in self.watch.histories),
             "version": __version__,
@@ -141,7 +149,7 @@ class Board:
         played = [history for history in self.watch.histories if number in history.position and history.recipe]
         if not played:
             return None
-        history = max(played, key=lambda it: it.rounds[it.position[number]].report["rollouts_fetched"])
+        history = max(played, key=lambda it: it.rounds[it.position[number]].report.get("rollouts_fetched", 0))
         assert history.recipe is not None
         book = RoundBook(history, history.rounds[history.position[number]], history.recipe)
         return RoundPage(book, {peer_id: self._people.name(peer_id) for peer_id in book.names()}).page()
@@ -153,7 +161,7 @@ class Board:
     def _learning(self) -> Json:
         peers = {
             history.peer_id or history.home.name: {
-                "name": self._people.name(history.peer_id) if history.peer_id else history.home.name,
+                "name": self._people.name(history.peer_id) if history.peer_id else _unnamed(history),
                 **curves_of(history),
             }
             for history in self.watch.histories
@@ -171,11 +179,11 @@ class Board:
         refused: Counter[str] = Counter()
         for history in self.watch.histories:
             refused.update(history.refused)
-        home = self.watch.histories[0].home if self.watch.histories else self.watch.folder
+        home = shlex.quote(self._home_named())
         return {
             "audits": {"passed": passed, "failed": audits - passed},
             "refused": dict(refused),
-            "not_revealed": None,
+            "not_revealed": sum_known(history.not_revealed for history in self.watch.histories),
             "equivocations": equivocations(self.watch.histories),
             "settlements": [
                 {
@@ -188,14 +196,21 @@ class Board:
                     "frozen": posted.settlement.frozen,
                     "signers": posted.signers,
                     "transaction": posted.transaction,
-                    "audit_command": f"python -m swarm audit {posted.settlement.epoch} --home {home.name}",
+                    "audit_command": f"python -m swarm audit {posted.settlement.epoch} --home {home}",
                 }
-                for posted in self.watch.chain.standing.settlements
+                for posted in self.watch.standing().settlements
             ],
             "stale": self._stale(),
         }
 
     # Their parts.
+
+    def _home_named(self) -> str:
+        """A home as a command names it: from the current folder where it is below; else only its name, since visitors
+        need not learn where the homes of this machine are."""
+        home = self.watch.histories[0].home if self.watch.histories else self.watch.folder
+        here = Path.cwd()
+        return str(home.relative_to(here)) if home.is_relative_to(here) else home.name
 
     def _round_row(self, number: int) -> Json:
         played = [(h, h.rounds[h.position[number]]) for h in self.watch.histories if number in h.position]
@@ -205,10 +220,10 @@ class Board:
             "ordinal": max(found.ordinal for _, found in played),
             "started": min(found.started for _, found in played),
             "finished": max(found.finished for _, found in played),
-            "peers": max(report["partners"] + 1 for report in reports),
-            "reward": mean(report["reward"] for report in reports),
-            "groups_trained": sum(report["groups_trained"] for report in reports),
-            "refused": sum(sum(report["refused"].values()) for report in reports),
+            "peers": max(found.report.get("partners", 0) + (not history.onlooker) for history, found in played),
+            "reward": mean(report.get("reward") for report in reports),
+            "groups_trained": sum_known(report.get("groups_trained") for report in reports),
+            "refused": sum(sum(report.get("refused", {}).values()) for report in reports),
         }
 
     def _current_round(self) -> Json | None:
@@ -246,6 +261,18 @@ class Board:
         _, kind, event = max(news, key=lambda entry: entry[0])
         return {"stage": event.get("stage", kind), "waiting": kind == "waiting", "stage_ends": event.get("until")}
 
+    def _exchange(self, now: float) -> Json | None:
+        """Whose records of a stage are being fetched, by the latest word of any home that runs."""
+        news = [
+            history.latest["announced"]
+            for history in self.watch.histories
+            if "announced" in history.latest and history.is_live(now)
+        ]
+        if not news:
+            return None
+        latest = max(news, key=lambda event: event["at"])
+        return {"round": latest["round"], "stage": latest["stage"], "peers": latest["peers"], "at": latest["at"]}
+
     def _swarm_heldout(self) -> Json | None:
         measured: dict[int, list[float]] = {}
         questions = 0
@@ -260,14 +287,15 @@ class Board:
         return {"now": curve[-1][1], "start": curve[0][1], "n": questions, "curve": thinned(curve)}
 
     def _epoch(self, now: float) -> Json | None:
-        standing = self.watch.chain.standing
+        standing = self.watch.standing()
         if standing.genesis is None or not standing.epoch_s:
             return None
-        number = max(0, int((now - standing.genesis) // standing.epoch_s))
         settled = [posted.settlement.epoch for posted in standing.settlements if not posted.settlement.frozen]
+        number = max(0, int((now - standing.genesis) // standing.epoch_s))
         return {
             "number": number,
-            "ends": standing.genesis + (number + 1) * standing.epoch_s,
+            # of a chain that is only remembered nobody knows whether it goes on
+            "ends": standing.genesis + (number + 1) * standing.epoch_s if standing.heard is not None else None,
             "last_settled": settled[0] if settled else None,
         }
 
@@ -276,15 +304,6 @@ class Board:
             {"part": f"journal of {history.home.name}", "since": history.error_since, "why": history.error}
             for history in self.watch.histories
             if history.error
-        ]
-        stale += [
-            {
-                "part": f"journal of {history.home.name}",
-                "since": None,
-                "why": f"it is being read, {len(history.rounds)} rounds so far",
-            }
-            for history in self.watch.histories
-            if history.behind
         ]
         if not self.watch.histories:
             stale.append(
@@ -313,13 +332,12 @@ def _played(found: Round) -> Json:
     return {
         "ordinal": found.ordinal,
         "number": found.number,
-        "reward": report["reward"],
-        "rewards": report["rewards"],
-        "points": report["points"],
-        "updated": report["updated"],
-        "why_nothing": report["why_nothing"],
-        "seconds": report["seconds"],
+        **{key: report.get(key) for key in ("reward", "rewards", "points", "updated", "why_nothing", "seconds")},
     }
+
+
+def _unnamed(history: History) -> str:
+    return "mean of all peers" if history.onlooker else history.home.name
 
 
 def _address(peer_id: str) -> str | None:

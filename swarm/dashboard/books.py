@@ -10,7 +10,7 @@ from swarm.network.announcements import Announcement, Refused, decode_record
 from swarm.recipe.schema import Recipe
 from swarm.round.assignment import judges_of
 from swarm.round.evidence import Book, Evidence
-from swarm.round.records import StageNote, StageRecord, check_lengths, decode
+from swarm.round.records import RECORD_OF, StageNote, StageRecord, check_lengths, decode
 from swarm.round.wire import RecordRefused, read_note
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class RoundBook:
                 except RecordRefused as error:
                     logger.info("an announcement of %s is none: %s", peer_id, error)
             left -= len(body)
-            if not body:
+            if not body or stage not in RECORD_OF:
                 continue
             if left < 0:
                 self.left_out += 1

@@ -12,12 +12,20 @@ Json = dict[str, Any]
 MAX_CURVE = 500
 """Points of a curve; more rounds than these are averaged in equal runs."""
 STAGES = ("answer", "critique", "revise")
+PLAIN = ("trained", "fetched", "tokens_per_s", "drift", "memory", "joules")
+"""Series with one value a round."""
 
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Of those that are known."""
     known = [value for value in values if value is not None]
     return round(math.fsum(known) / len(known), 4) if known else None
+
+
+def sum_known(values: Iterable[int | None]) -> int | None:
+    """Of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def thinned(curve: Sequence[Any], limit: int = MAX_CURVE) -> list[Any]:
@@ -39,31 +47,44 @@ def curves_of(history: History) -> Json:
         return {name: series(partial(_part, part, name, default)) for name in names}
 
     def names(part: str) -> list[str]:
-        return sorted({name for found in history.rounds for name in found.report[part]})
+        return sorted({name for found in history.rounds for name in found.report.get(part, ())})
 
     return {
         "ordinals": [rounds[-1].ordinal for rounds in runs],
         "times": [rounds[-1].finished for rounds in runs],
         **each("rewards", STAGES),
         "heldout": thinned([[o, round(correct / count, 4)] for o, _, correct, count in history.heldout if count]),
-        "trained": series(lambda report: report["groups_trained"]),
-        "fetched": series(lambda report: report["groups_fetched"]),
+        "trained": series(lambda report: report.get("groups_trained")),
+        "fetched": series(lambda report: report.get("groups_fetched")),
         "dropped": each("dropped", names("dropped"), 0),
         "seconds": each("seconds", names("seconds")),
         "tokens_per_s": series(tokens_per_s_of),
-        "drift": series(lambda report: report["update"].get("mean_ratio_drift")),
+        "drift": series(lambda report: report.get("update", {}).get("mean_ratio_drift")),
+        "memory": series(lambda report: report.get("peak_memory")),
+        "joules": series(lambda report: report.get("joules")),
+        "help": _help(history),
     }
 
 
 def _part(part: str, name: str, default: float | None, report: Json) -> float | None:
-    return report[part].get(name, default)
+    return report.get(part, {}).get(name, default)
+
+
+def _help(history: History) -> Json | None:
+    """What taking others' material gained this peer, by the newest round that says so, and in which round."""
+    for found in reversed(history.rounds):
+        told = found.report.get("help")
+        if told and all(isinstance(told.get(key), int | float) for key in ("gain", "low", "high")):
+            kept = {key: told.get(key) for key in ("gain", "low", "high", "rounds", "method")}
+            return {**kept, "ordinal": found.ordinal}
+    return None
 
 
 def means_of(peers: Sequence[Json]) -> Json:
     """The mean of the peers' series at each ordinal that any of them has."""
     at: dict[str, dict[int, list[float]]] = {}
     for peer in peers:
-        for name in (*STAGES, "trained", "fetched", "tokens_per_s", "drift"):
+        for name in (*STAGES, *PLAIN):
             for ordinal, value in zip(peer["ordinals"], peer[name], strict=True):
                 at.setdefault(name, {}).setdefault(ordinal, []).extend([] if value is None else [value])
         for ordinal, share in peer["heldout"]:
@@ -79,5 +100,5 @@ def means_of(peers: Sequence[Json]) -> Json:
 
 def tokens_per_s_of(report: Json) -> float | None:
     """Generated tokens over the seconds of the three stages."""
-    seconds = math.fsum(report["seconds"].get(stage, 0.0) for stage in STAGES)
-    return round(report["generated_tokens"] / seconds, 1) if seconds > 0 else None
+    seconds = math.fsum(report.get("seconds", {}).get(stage, 0.0) for stage in STAGES)
+    return round(report.get("generated_tokens", 0) / seconds, 1) if seconds > 0 else None

@@ -6,6 +6,10 @@ DEFINITIONS: dict[str, str] = {
     ),
     "ordinal": "How many rounds a peer has played, this one included.",
     "stage": "What peers do within a round: answer, critique, revise, update.",
+    "role": (
+        "A learner answers, judges and trains; a judge only criticises answers of others; empty until a record of the "
+        "peer is here."
+    ),
     "peers_present": "Peers whose signed heartbeat was seen when somebody last came or went.",
     "tokens_per_s": (
         "Tokens that a peer generated in its last round over the seconds of its three stages; summed over "
@@ -45,6 +49,12 @@ DEFINITIONS: dict[str, str] = {
     "dropped": "Groups that were not trained on, by reason.",
     "refused": "Records of others that broke a rule, by reason.",
     "drift": "Mean of |ratio - 1| over own tokens in the update: how far sampling and training arithmetic are apart.",
+    "memory": "Most memory that the peer's process, or its GPU, used in the round.",
+    "joules": "Energy of the round, where a power meter is known.",
+    "help": (
+        "Held-out accuracy that taking others' material gained, with the interval that holds the true gain 19 times "
+        "out of 20; one that includes 0 does not say that it helped."
+    ),
     "seconds": "Seconds of each stage; wait is the time spent waiting for other peers.",
     "probability": "A judge's verdict after calibration on its audits: the probability that the answer is right.",
     "verdict": "A judge's raw score of an answer: log-odds in the judge's own scale.",
@@ -52,7 +62,7 @@ DEFINITIONS: dict[str, str] = {
     "truth": "The right answer as the recipe's verifier has it.",
     "calibration": "How often answers were right among those to which the judge gave about the same probability.",
     "equivocations": "Two different records that one peer signed for the same round and stage.",
-    "not_revealed": "Commitments whose content never came; empty as this version has none.",
+    "not_revealed": "Commitments whose content never came; empty where verdicts are not committed.",
     "settlement": (
         "The Merkle root of all points of an epoch, posted with a quorum of signatures; final after a challenge window."
     ),

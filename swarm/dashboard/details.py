@@ -153,5 +153,5 @@ def _what(stage: str, note: StageNote) -> str:
         "answer": "answered {} task{s}",
         "critique": "criticised {} answer{s}",
         "revise": "revised {} answer{s}",
-    }[stage]
+    }.get(stage, f"announced its {stage}")
     return what.format(note.groups, s="" if note.groups == 1 else "s")

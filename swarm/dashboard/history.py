@@ -27,6 +27,7 @@ BUSY_S = 2.0
 """How long a read waits for a writer."""
 AT_ONCE = 100
 """Rounds that are read at a time."""
+JOULES_PER_KWH = 3.6e6
 RETRY_S = 5.0
 """Between two attempts to read a journal that cannot be read."""
 
@@ -51,8 +52,9 @@ class Seen:
     """Records that are here, fetched and checked."""
     streak: int = 0
     """Rounds in a row with answers, up to the round `last`."""
-    first: int = 0
-    last: int = 0
+    last: int = -1
+    judged: int = -1
+    """The newest round with critiques; `last` is the newest with answers."""
 
 
 @dataclass(slots=True)
@@ -92,16 +94,31 @@ class History:
         self.audits: dict[str, Audits] = {}
         self.seen: dict[str, Seen] = {}
         self.refused: Counter[str] = Counter()
+        self.not_revealed: int | None = None
+        """Commitments of others whose content never came; None before verdicts are committed."""
+        self.joules = 0.0
+        """Of the rounds whose energy was metered, and in `metered_tokens` what they generated."""
+        self.metered_tokens = 0
         self._critiques = 0
         self._last_audit = self._last_record = -1
         self.recipe: Recipe | None = None
         """The swarm's, once the peer has it."""
-        self.behind = False
-        """Whether the journal has more than was read so far."""
+        self.behind = True
+        """Whether the journal has, or may have, more than was read so far."""
 
     @property
     def peer_id(self) -> str | None:
         return self.latest.get("identity", {}).get("peer_id")
+
+    @property
+    def onlooker(self) -> bool:
+        """Whether it belongs to somebody who only looks on: it holds what can be known from outside."""
+        return self.meta.get("role") == "onlooker"
+
+    @property
+    def tokens_per_kwh(self) -> float | None:
+        """Generated tokens per kilowatt-hour, over the rounds whose energy was metered."""
+        return round(self.metered_tokens / (self.joules / JOULES_PER_KWH), 1) if self.joules else None
 
     @property
     def criticised(self) -> int:
@@ -204,17 +221,26 @@ class History:
     def _add(self, found: Round) -> None:
         self.position[found.number] = len(self.rounds)
         self.rounds.append(found)
-        self.refused.update(found.report["refused"])
-        self._critiques += found.report["critiques"]
+        self.refused.update(found.report.get("refused", {}))
+        self._critiques += found.report.get("critiques", 0)
+        not_revealed = found.report.get("not_revealed")
+        if not_revealed is not None:
+            self.not_revealed = (self.not_revealed or 0) + not_revealed
+        joules = found.report.get("joules")
+        if joules:
+            self.metered_tokens += found.report.get("generated_tokens", 0)
+            self.joules += joules
 
     def _read_records(self, database: sqlite3.Connection, until: int) -> None:
         for number, stage, peer, held in database.execute(
             "SELECT round, stage, peer_id, length(body) > 0 FROM records WHERE round > ? AND round <= ? ORDER BY round",
             (self._last_record, until),
         ):
-            seen = self.seen.setdefault(peer, Seen(first=number))
+            seen = self.seen.setdefault(peer, Seen())
             seen.announced += 1
             seen.held += held
+            if stage == "critique":
+                seen.judged = number
             if stage == "answer":
                 here, before = self.position.get(number), self.position.get(seen.last)
                 follows = here is not None and before == here - 1 and seen.streak > 0

@@ -131,9 +131,10 @@ class ChainWatch:
             settlement = settlements.of(last)
             if settlement is None:
                 break
-            before = known.get(settlement)
-            if before is None:
-                before = Posted(settlement, "", *_posting(registry, settlement))
+            before = known.get(settlement, Posted(settlement, "", None, None))
+            if before.transaction is None:
+                signers, transaction = _posting(registry, settlement)
+                before = replace(before, signers=signers, transaction=transaction)
             if before.state != "final":
                 before = replace(before, state=settlements.state(last))
             found.append(before)
@@ -143,9 +144,14 @@ class ChainWatch:
 
 def _posting(registry: Registry, settlement: Settlement) -> tuple[int | None, str | None]:
     """How many signed a settlement, and the transaction that posted it, by the contract's event."""
-    block = registry.chain.first_block_at(settlement.posted_at)
-    topics = [_POSTED, settlement.epoch.to_bytes(32, "big")]
-    logs = registry.chain.logs(registry.address, topics, block.number, block.number) if block else []
+    chain = registry.chain
+    first = chain.first_block_at(settlement.posted_at)
+    if first is None:
+        return None, None
+    # a development chain makes several blocks in one second
+    after = chain.first_block_at(settlement.posted_at + 1)
+    last = after.number - 1 if after else chain.head().number
+    logs = chain.logs(registry.address, [_POSTED, settlement.epoch.to_bytes(32, "big")], first.number, last)
     if not logs:
         return None, None
     return int.from_bytes(logs[-1].data[-32:], "big"), "0x" + logs[-1].transaction_hash.hex()

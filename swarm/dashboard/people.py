@@ -37,6 +37,7 @@ class People:
                 found[history.peer_id] = None
             found.update(dict.fromkeys(history.latest.get("peers", {}).get("peers", {})))
             found.update(dict.fromkeys(history.seen))
+        found.update(dict.fromkeys(self._settled()))
         return list(found)
 
     def _about(self, peer_id: str) -> Json:
@@ -72,11 +73,24 @@ class People:
             if history.is_live(now):
                 here.update(dict.fromkeys([history.peer_id] if history.peer_id else []))
                 here.update(dict.fromkeys(history.latest.get("peers", {}).get("peers", {})))
-        return [{"peer_id": peer_id, **self._about(peer_id), "role": "learner"} for peer_id in here]
+        return [{"peer_id": peer_id, **self._about(peer_id), "role": self._role(peer_id)} for peer_id in here]
+
+    def _role(self, peer_id: str) -> str | None:
+        """What a peer says that it is; else by its newest records: who criticises and does not answer only judges."""
+        said = [history.latest.get("peers", {}).get("peers", {}).get(peer_id, {}) for history in self._watch.histories]
+        role = next((str(about["role"]) for about in said if about.get("role")), None)
+        seen = self._seen(peer_id)
+        if role is not None or seen is None:
+            return role
+        return "judge" if seen.judged > seen.last else "learner"
+
+    def _seen(self, peer_id: str) -> Seen | None:
+        """Of several journals, what the one with most of a peer has."""
+        return max((h.seen[peer_id] for h in self._watch.histories if peer_id in h.seen), key=_announced, default=None)
 
     def row(self, peer_id: str) -> Json:
         home, about, calibration = self.home(peer_id), self._about(peer_id), self._watch.calibration(peer_id)
-        seen = max((h.seen[peer_id] for h in self._watch.histories if peer_id in h.seen), key=_announced, default=None)
+        seen = self._seen(peer_id)
         heldout = [correct / count for _, _, correct, count in home.heldout if count] if home else []
         earned = _own(home) if home else self._recounted(peer_id)
         settled, pending = self._settled().get(peer_id), self._pending(peer_id)
@@ -101,14 +115,16 @@ class People:
             "critiques": home.criticised if home else self._watch.audits_of(peer_id).items,
             "share_audited": round(seen.held / seen.announced, 4) if seen else None,
             "streak": self._streak(seen),
-            "tokens_per_kwh": None,
+            "tokens_per_kwh": home.tokens_per_kwh if home else None,
             "spark": [round(it.points, 3) if it else 0.0 for it in earned],
         }
 
     def _recounted(self, peer_id: str) -> list[Earned | None]:
         """What a peer without a journal here earned in the newest rounds; empty where nothing of it is counted."""
         history = self._watch.fullest()
-        earned = self._watch.recount.of(peer_id, [found.number for found in history.rounds[-SPARK:]]) if history else []
+        newest = [found.number for found in history.rounds[-SPARK:]] if history else []
+        counted = [number for number in newest if self._watch.recount.counted([number])]
+        earned = self._watch.recount.of(peer_id, counted)
         return earned if any(earned) else []
 
     def _pending(self, peer_id: str) -> float | None:
@@ -116,7 +132,7 @@ class People:
         home = self.home(peer_id)
         if home is not None:
             since = self._unsettled_from()
-            return round(math.fsum(it.report["points"] for it in home.rounds if it.number >= since), 6)
+            return round(math.fsum(it.report.get("points", 0.0) for it in home.rounds if it.number >= since), 6)
         numbers = self._watch.cached("unsettled", self._unsettled)
         if numbers is None:
             return None
@@ -132,7 +148,7 @@ class People:
 
     def _unsettled_from(self) -> int:
         """The first round that no settlement holds."""
-        standing = self._watch.chain.standing
+        standing = self._watch.standing()
         recipe = next((history.recipe for history in self._watch.histories if history.recipe), None)
         settled = next((posted.settlement for posted in standing.settlements if not posted.settlement.frozen), None)
         if settled is None or recipe is None or standing.genesis is None or standing.epoch_s is None:
@@ -155,7 +171,7 @@ class People:
 
     def _settled(self) -> dict[str, float]:
         """Cumulative settled points by peer, from the newest settlement whose statement a journal has."""
-        standing = self._watch.chain.standing
+        standing = self._watch.standing()
         hashes = [p.settlement.outcome.data_hash.hex() for p in standing.settlements if not p.settlement.frozen]
         return self._settled_points.of(hashes, self._watch.histories)
 
@@ -178,7 +194,7 @@ class People:
 
 def _own(home: History) -> list[Earned | None]:
     """What a peer's own journal says of its newest rounds."""
-    return [Earned(it.report["points"], it.report["reward"], "") for it in home.rounds[-SPARK:]]
+    return [Earned(it.report.get("points", 0.0), it.report.get("reward"), "") for it in home.rounds[-SPARK:]]
 
 
 def _announced(seen: Seen) -> int:

@@ -1,5 +1,6 @@
 """Signed records in the journals: those of one peer, and those that contradict each other."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +46,43 @@ def records_of(history: History, peer_id: str) -> list[Json]:
 
 
 def equivocations(histories: Sequence[History]) -> list[Json]:
-    """Peers that signed two records for one round and stage, as two journals of their newest rounds show it."""
+    """Peers that signed two records for one round and stage: the proofs that peers kept, and what two journals of their
+    newest rounds show."""
+    found = {
+        (proof["round"], proof["stage"], proof["peer_id"]): proof for history in histories for proof in _kept(history)
+    }
+    return list({**_compared(histories), **found}.values())[:MAX_RECORDS]
+
+
+def _kept(history: History) -> list[Json]:
+    """The newest proofs in a journal; none in those of a version that keeps none."""
+    try:
+        with history.reading() as database:
+            rows = database.execute(
+                "SELECT round, slot, peer_id, first, second FROM equivocations ORDER BY round DESC LIMIT ?",
+                (MAX_RECORDS,),
+            ).fetchall()
+    except JournalUnreadable as error:
+        if "no such table" not in str(error):
+            logger.info("proofs of equivocation were not read: %s", error)
+        return []
+    return [
+        {
+            "round": number,
+            "stage": str(slot).rpartition("/")[2],
+            "peer_id": peer_id,
+            "sha256": [_fingerprint(first), _fingerprint(second)],
+        }
+        for number, slot, peer_id, first, second in rows
+    ]
+
+
+def _fingerprint(announcement: bytes | str) -> str:
+    """SHA-256 of an announcement as it was signed; a journal may keep the fingerprint itself."""
+    return hashlib.sha256(announcement).hexdigest() if isinstance(announcement, bytes) else announcement
+
+
+def _compared(histories: Sequence[History]) -> dict[tuple[int, str, str], Json]:
     seen: dict[tuple[int, str, str], str] = {}
     found: dict[tuple[int, str, str], Json] = {}
     for history in histories if len(histories) > 1 else ():
@@ -64,4 +101,4 @@ def equivocations(histories: Sequence[History]) -> list[Json]:
                 found[number, stage, peer_id] = {
                     "round": number, "stage": stage, "peer_id": peer_id, "sha256": [first, sha256],
                 }  # fmt: skip
-    return list(found.values())[:MAX_RECORDS]
+    return found

@@ -84,6 +84,9 @@ class View:
     def _dashboard(self, event: Event) -> None:
         self._say(event, f"the dashboard is at {event['url']}")
 
+    def _tracking_failed(self, event: Event) -> None:
+        self._say(event, event["what"])
+
     def _starting(self, event: Event) -> None:
         expected = f" (about {event['expect_s']} s)" if "expect_s" in event else ""
         self._say(event, f"{event['what']}{expected}")

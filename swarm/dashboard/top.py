@@ -21,6 +21,8 @@ from swarm.dashboard.terminal import plain_text
 from swarm.errors import SwarmError
 
 MAX_ROWS = 40
+ONCE_S = 10.0
+"""At most, to count everything before drawing once."""
 BARS = "▁▂▃▄▅▆▇█"
 Json = dict[str, Any]
 
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     console = Console()
     if options.once or not console.is_terminal:
-        board.refresh()
+        until = time.monotonic() + ONCE_S
+        while board.refresh() and time.monotonic() < until:
+            pass  # points are recounted a little at a time
         console.print(draw(board.status(), board.leaderboard()))
         return 0
     stop = threading.Event()
@@ -75,7 +79,8 @@ def draw(status: Json, leaderboard: Json) -> RenderableType:
     lines = [Text(line) for line in _head(status)]
     more = [Text(f"and {len(rows) - MAX_ROWS} more peers")] if len(rows) > MAX_ROWS else []
     stale = [Text(f"stale: {plain_text(part['part'])}: {plain_text(part['why'])}") for part in status["stale"]]
-    return Group(*lines, table, *more, *stale)
+    reading = [Text(f"reading {plain_text(it['home'])}: {it['rounds']} rounds so far") for it in status["reading"]]
+    return Group(*lines, table, *more, *reading, *stale)
 
 
 def _head(status: Json) -> list[str]:
@@ -95,6 +100,15 @@ def _head(status: Json) -> list[str]:
     )
     speed = f"{status['tokens_per_s']:.0f} tokens/s" if status["tokens_per_s"] else "no tokens now"
     lines.append(f"{len(status['peers_present'])} peers present, {speed}, {curve}")
+    epoch = status["epoch"]
+    if epoch is not None:
+        ends = (
+            f"epoch {epoch['number']} ends in {max(0.0, epoch['ends'] - time.time()):.0f} s, " if epoch["ends"] else ""
+        )
+        settled = (
+            "none settled yet" if epoch["last_settled"] is None else f"last settled: epoch {epoch['last_settled']}"
+        )
+        lines.append(ends + settled)
     return lines
 
 

@@ -4,13 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from swarm.dashboard.history import Audits, History, find_homes
-from swarm.dashboard.onchain import ChainWatch, place_of
+from swarm.dashboard.onchain import ChainWatch, Standing, place_of
 from swarm.dashboard.recount import Recount
+from swarm.dashboard.remembered import remembered
 from swarm.judging.calibration import UNPROVEN, Calibration, calibrate
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,14 @@ class Watch:
 
     def place(self) -> Any:
         return next((place for history in self.histories if (place := place_of(history.meta))), None)
+
+    def standing(self) -> Standing:
+        """What the chain says; what the journals remember of it, where it has not answered yet."""
+        heard = self.chain.standing
+        if heard.heard is not None:
+            return heard
+        known = self.cached("remembered", lambda: remembered(self.histories), rounds_only=True)
+        return replace(known, error=heard.error, away_since=heard.away_since)
 
     def cached(self, key: Any, make: Callable[[], Any], *, rounds_only: bool = False) -> Any:
         """The value of `make`, made once for a version of the board, or of its rounds."""

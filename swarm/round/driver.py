@@ -160,6 +160,7 @@ class Driver:
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
                 authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
+                self._emit("announced", round=number, stage=stage, peers=sorted(announced))
                 received = self._exchange.collect(number, stage, notes, authors)
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
             accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}

@@ -4,12 +4,14 @@ What it hears goes into the journal of a home of its own, where the dashboard re
 """
 
 import logging
+import sqlite3
 import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from swarm import PROTOCOL
+from swarm.chain.settlements import Settlements
 from swarm.errors import SwarmError
 from swarm.events import Emitter
 from swarm.identity.key import load_or_create
@@ -17,16 +19,22 @@ from swarm.journal.journal import Journal
 from swarm.journal.latest import Latest
 from swarm.network.invite import Invite
 from swarm.network.node import Network
-from swarm.round.founding import Membership, enter, find_recipe
+from swarm.round.clock import Clock
+from swarm.round.exchange import Exchange
+from swarm.round.following import Follower
+from swarm.round.founding import enter, find_recipe
 from swarm.round.home import Home
-from swarm.round.presence import BEAT_S, SLOT
+from swarm.round.presence import BEAT_S, LIFETIME_S, SKEW_S, SLOT
 from swarm.round.records import LiveNote
 from swarm.round.wire import RecordRefused, read_note
+from swarm.settlement.papers import Papers
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 0.5
-"""Until the recipe is here; without a pause a network that refuses would be asked without end."""
+LOOK_S = 1.0
+PAPER_S = 10.0
+"""Between two looks for a new settlement, and to fetch its statement at most."""
+MAX_EPOCH = 2**63
 
 
 class Onlooker:
@@ -37,6 +45,7 @@ class Onlooker:
         self._folder = folder
         self._stack = ExitStack()
         self._stopping = threading.Event()
+        self._told: dict[str, dict[str, object]] | None = None
 
     def __enter__(self) -> "Onlooker":
         """Raises SwarmError where the swarm's chain cannot be reached, or the home belongs to another swarm."""
@@ -46,6 +55,7 @@ class Onlooker:
             identity = load_or_create(home.key_file)
             self._journal = Journal(home.journal_file)
             stack.callback(self._journal.close)
+            self._journal.put("role", "onlooker")
             self._emit = Emitter(Latest(self._journal), "onlooker")
             self._membership = enter(
                 stack,
@@ -70,7 +80,7 @@ class Onlooker:
                 fallbacks=self._membership.fallbacks,
             )
             stack.callback(self._network.close)
-            thread = threading.Thread(target=self._listen, args=(self._membership,), name="onlooker", daemon=True)
+            thread = threading.Thread(target=self._listen, name="onlooker", daemon=True)
             thread.start()
             stack.callback(thread.join, 15)
             stack.callback(self._stopping.set)
@@ -80,31 +90,66 @@ class Onlooker:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _listen(self, membership: Membership) -> None:
-        knows_recipe = False
-        while not self._stopping.wait(BEAT_S if knows_recipe else RETRY_S):
+    def _listen(self) -> None:
+        follower: Follower | None = None
+        papers_at = 0.0
+        while not self._stopping.wait(LOOK_S):
             try:
-                self._emit("peers", peers=self._live(), other_versions=[])
-                if not knows_recipe:
-                    recipe = find_recipe(membership, self._network, self._journal, timeout_s=BEAT_S)
-                    self._journal.put("recipe", recipe.canonical().decode())
-                    knows_recipe = True
-            except (SwarmError, OSError, RuntimeError) as error:
+                live = self._live()
+                self._tell(live)
+                if follower is None:
+                    follower = self._follower()
+                follower.step(live)
+                if time.monotonic() >= papers_at:
+                    papers_at = time.monotonic() + PAPER_S
+                    self._fetch_settled()
+            except (SwarmError, OSError, RuntimeError, sqlite3.Error) as error:
                 logger.warning("the swarm was not heard, which is tried again: %s", error)
+            except Exception:  # a bug here must not leave a page that looks alive; it is logged as the bug it is
+                logger.exception("following the swarm failed, and is tried again")
 
-    def _live(self) -> dict[str, dict[str, object]]:
-        """Who says to be here, as the event `peers` has it."""
+    def _follower(self) -> Follower:
+        """Raises SwarmError while no peer gives the recipe."""
+        membership = self._membership
+        recipe = find_recipe(membership, self._network, self._journal, timeout_s=BEAT_S)
+        self._journal.put("recipe", recipe.canonical().decode())
+        return Follower(
+            chain=membership.chain,
+            swarm=membership.swarm,
+            recipe=recipe,
+            clock=Clock(membership.registry.terms().genesis, recipe.timing),
+            exchange=Exchange(self._network, membership.swarm, recipe),
+            journal=self._journal,
+            emit=self._emit,
+        )
+
+    def _fetch_settled(self) -> None:
+        """Keep the statement of the newest settlement: it says what everybody has earned, also before we came."""
+        posted = Settlements(self._membership.registry).before(MAX_EPOCH)
+        if posted is not None:
+            papers = Papers(self._network, self._journal, self._membership.swarm, PAPER_S)
+            papers.settled(posted.outcome.data_hash.hex())
+
+    def _live(self) -> dict[str, LiveNote]:
+        """Who says to be here, and plays by the same protocol."""
         now, here = time.time(), {}
         for peer_id, said in self._network.read(SLOT).items():
+            if not 0 < said.expires - now < LIFETIME_S + SKEW_S:
+                continue
             try:
                 note = read_note(LiveNote, said.value)
             except RecordRefused:
                 continue
-            if said.expires > now and note.protocol == PROTOCOL and not note.leaving:
-                here[peer_id] = {
-                    "name": note.name,
-                    "model": note.model,
-                    "device": note.device,
-                    "tokens_per_s": note.tokens_per_s,
-                }
+            if note.protocol == PROTOCOL and not note.leaving:
+                here[peer_id] = note
         return here
+
+    def _tell(self, live: dict[str, LiveNote]) -> None:
+        """Note who is here, when that has changed: a journal that changes looks alive."""
+        here = {
+            peer_id: {"name": note.name, "model": note.model, "device": note.device, "tokens_per_s": note.tokens_per_s}
+            for peer_id, note in live.items()
+        }
+        if here != self._told:
+            self._told = here
+            self._emit("peers", peers=here, other_versions=[])

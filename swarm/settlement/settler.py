@@ -169,11 +169,11 @@ class Settler:
         epoch = posted.epoch
         self._watched[epoch] = "posted"
         if counting.result is not None and counting.result.outcome == posted.outcome:
-            self._say(epoch, "posted", f"epoch {epoch} is on the chain, as this peer signed it")
+            self._say_posted(posted, "as this peer signed it")
             return
         try:
             counting.examine(posted)
-            self._say(epoch, "posted", f"epoch {epoch} is on the chain, and the records give the same")
+            self._say_posted(posted, "and the records give the same")
         except (BlobUnavailable, RecordMissing) as error:
             self._say(epoch, "unchecked", f"epoch {epoch} is on the chain and could not be checked: {error}")
         except StatementRefused as error:
@@ -241,6 +241,10 @@ class Settler:
 
     def _post(self, epoch: int, votes: Collection[Attestation]) -> None:
         self._outbox.put(f"settlement/{epoch}", self._chain.post(epoch, votes), self._epochs.given_up(epoch))
+
+    def _say_posted(self, posted: Settlement, how: str) -> None:
+        what, data_hash = f"epoch {posted.epoch} is on the chain, {how}", posted.outcome.data_hash.hex()
+        self._emit("settlement", epoch=posted.epoch, state="posted", what=what, data_hash=data_hash)
 
     def _say(self, epoch: int, state: str, what: str) -> None:
         self._emit("settlement", epoch=epoch, state=state, what=what)

@@ -12,7 +12,8 @@ from swarm.dashboard.server import make_app
 def board_of(folder):
     """A board that has read everything and looks at nothing by itself."""
     board = Board(folder)
-    board.refresh()
+    while board.refresh():
+        pass  # points are recounted a little at a time
     return board
 
 

@@ -4,14 +4,19 @@ import json
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from swarm import PROTOCOL
 from swarm.chain.settlements import Outcome, Settlement
-from swarm.dashboard.onchain import Posted, Standing, place_of
+from swarm.dashboard.board import Board
+from swarm.dashboard.onchain import Posted, Standing, _posting, place_of
+from swarm.events import Emitter
 from swarm.identity.key import SIGNATURE_BYTES, Identity
 from swarm.journal.journal import Journal
+from swarm.journal.latest import Latest
 from swarm.network.announcements import encode_record, make
 from swarm.network.blobs import BlobRef
 from swarm.recipe.load import parse_recipe
@@ -259,3 +264,114 @@ def test_a_folder_that_may_only_be_read(homes):
 
 def test_the_recipe_is_the_swarms(board):
     assert board.watch.histories[0].recipe == parse_recipe(board.watch.histories[0].meta["recipe"].encode())
+
+
+def note(folder, home, **more):
+    """Add to the report of a home's newest round."""
+    for key, value in more.items():
+        change(
+            folder, home,
+            "UPDATE rounds SET report = json_set(report, '$.' || ?, json(?)) "
+            "WHERE ordinal = (SELECT max(ordinal) FROM rounds)",
+            key, json.dumps(value),
+        )  # fmt: skip
+
+
+def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
+    told = {"gain": 0.03, "low": -0.01, "high": 0.07, "rounds": 20, "method": "ablation", "more": "x" * 9999}
+    note(homes, "peer-1", joules=7200.0, peak_memory=2**30, help=told, not_revealed=2)
+    note(homes, "peer-2", help={"gain": "much"}, not_revealed=None)
+    board = board_of(homes)
+    mine, other = (history.peer_id for history in board.watch.histories[:2])
+    rows = {row["peer_id"]: row for row in board.leaderboard()["rows"]}
+    tokens = reports(homes, "peer-1")[-1]["generated_tokens"]
+    assert rows[mine]["tokens_per_kwh"] == pytest.approx(tokens * 500) and rows[other]["tokens_per_kwh"] is None
+    peers = body(board, "/api/learning")["peers"]
+    assert peers[mine]["memory"] == [None, None, 2**30] and peers[mine]["joules"] == [None, None, 7200.0]
+    assert peers[mine]["help"] == {key: value for key, value in told.items() if key != "more"} | {"ordinal": ROUNDS}
+    assert peers[other]["help"] is None
+    assert body(board, "/api/trust")["not_revealed"] == 2
+    assert "swarm_commits_not_revealed 2.0" in body(board, "/metrics")
+
+
+def test_kept_proofs_of_equivocation_are_shown(homes):
+    change(
+        homes, "peer-1",
+        "CREATE TABLE equivocations (round INTEGER, slot TEXT, peer_id TEXT, first BLOB, second BLOB, seen_at REAL)",
+    )  # fmt: skip
+    change(homes, "peer-1", "INSERT INTO equivocations VALUES (2, '2/answer', 'liar', x'01', x'02', 5.0)")
+    (found,) = body(board_of(homes), "/api/trust")["equivocations"]
+    assert (found["round"], found["stage"], found["peer_id"]) == (2, "answer", "liar")
+    assert [len(digest) for digest in found["sha256"]] == [64, 64] and len(set(found["sha256"])) == 2
+
+
+def test_who_criticises_and_does_not_answer_is_a_judge(homes):
+    judge = board_of(homes).watch.histories[1].peer_id
+    for home in ("peer-1", "peer-2", "peer-3"):
+        change(homes, home, "DELETE FROM records WHERE stage = 'answer' AND peer_id = ?", judge)
+    roles = {peer["peer_id"]: peer["role"] for peer in body(board_of(homes), "/api/status")["peers_present"]}
+    assert roles.pop(judge) == "judge" and set(roles.values()) == {"learner"}
+
+
+def test_a_stage_of_a_later_version_costs_nothing(homes):
+    change(homes, "peer-1", "UPDATE records SET stage = 'merge' WHERE stage = 'revise'")
+    page = body(board_of(homes / "peer-1"), "/api/rounds/1")
+    assert page["tasks"] and not any(task["revisions"] for task in page["tasks"])
+    assert sum(entry["what"] == "announced its merge" for entry in page["feed"]) == 3
+
+
+def test_a_big_journal_is_said_to_be_read(homes, monkeypatch):
+    monkeypatch.setattr("swarm.dashboard.history.AT_ONCE", 1)
+    board = Board(homes / "peer-1")
+    board.watch._scan()
+    assert body(board, "/api/status")["reading"] == [{"home": "peer-1", "rounds": 0}]
+    board.watch.histories[0].refresh()
+    assert body(board, "/api/status")["reading"] == [{"home": "peer-1", "rounds": 1}]
+    board.refresh()
+    assert body(board, "/api/status")["reading"] == []
+
+
+def test_settlements_outlive_their_chain(homes):
+    peer_id = board_of(homes).watch.histories[0].peer_id
+    statement = Statement(
+        protocol=PROTOCOL, swarm=SWARM, epoch=0, previous=None, manifests=(), records=(), audits={},
+        points={peer_id: 2_500_000},
+    )  # fmt: skip
+    blob = documents.encode(statement)
+    with closing(Journal(homes / "peer-1" / "journal.sqlite")) as journal:
+        journal.keep_paper(BlobRef.of(blob).sha256, blob)
+        emit = Emitter(Latest(journal), "me")
+        emit("round", round=2, ordinal=3, ends=1_000_000.0)
+        emit("settlement", epoch=0, state="signed", what="")
+        emit("settlement", epoch=0, state="posted", what="", data_hash=BlobRef.of(blob).sha256)
+        emit("settlement", epoch=0, state="final", what="")
+        emit("settlement", epoch=1, state="posted", what="", data_hash="0" * 64)
+    board = board_of(homes)
+    board.watch.chain.look(place_of(board.watch.histories[0].meta))
+    (row,) = body(board, "/api/trust")["settlements"]
+    assert (row["epoch"], row["state"], row["total"], row["transaction"]) == (0, "final", 2.5, None)
+    assert board.peer(peer_id)["settled"] == 2.5
+    status = body(board, "/api/status")
+    assert status["epoch"]["last_settled"] == 0 and status["epoch"]["ends"] is None
+    assert [part["part"] for part in status["stale"]] == ["chain"]
+
+
+def test_the_signers_are_found_among_the_blocks_of_one_second():
+    asked = []
+
+    class Node:
+        def first_block_at(self, timestamp):
+            return {70: SimpleNamespace(number=4), 71: SimpleNamespace(number=8)}.get(timestamp)
+
+        def head(self):
+            return SimpleNamespace(number=9)
+
+        def logs(self, address, topics, first, last):
+            asked.append((first, last))
+            return [SimpleNamespace(data=b"\0" * 31 + b"\3", transaction_hash=b"\xab")] if last >= 6 else []
+
+    registry = SimpleNamespace(chain=Node(), address="0x")
+    settlement = Settlement(1, Outcome(b"", b"", 0), posted_at=70, frozen=False, previous=None)
+    assert _posting(registry, settlement) == (3, "0xab") and asked == [(4, 7)]
+    assert _posting(registry, replace(settlement, posted_at=71)) == (3, "0xab") and asked[1] == (8, 9)
+    assert _posting(registry, replace(settlement, posted_at=72)) == (None, None)

@@ -2,7 +2,7 @@
 
 import { get, watch } from "./api.js";
 import { h, patch } from "./dom.js";
-import { duration, time } from "./format.js";
+import { duration, number, time } from "./format.js";
 import { line } from "./text.js";
 import { startTips } from "./tips.js";
 import { startTheme } from "./themes.js";
@@ -128,13 +128,18 @@ const message = (heading, what) => h("div", { class: "page" }, h("h1", { tabinde
 
 /** What is wrong or old, and since when; the rest goes on. */
 function notices() {
-  const stale = (status?.stale ?? []).map((part) => [`Out of date: ${line(part.part, 40)}`, part.since, part.why]);
+  const stale = (status?.stale ?? []).map((part) => {
+    const ended = part.part === "chain" && !status.live; // a development chain ends with its swarm
+    return [ended ? "The chain is away" : `Out of date: ${line(part.part, 40)}`, part.since, part.why, ended];
+  });
+  const reading = (status?.reading ?? []).map((journal) => h("p", { class: "notice busy" }, h("b", {}, "Reading"), ` the journal of ${line(journal.home, 40)}: ${number(journal.rounds)} rounds so far; what you see is not yet all.`));
   const lost = failure && failure.status !== 404 ? [["What you see may be old", answered, `${failure.message} Trying again.`]] : [];
   return h(
     "div",
     { id: "notices", class: "notices", role: "region", "aria-label": "Notices", "aria-live": "polite" },
-    [...lost, ...stale].map(([what, since, why]) =>
-      h("p", { class: "notice" }, h("b", {}, what), since ? [", since ", time(since)] : null, ". ", sentence(why)),
+    reading,
+    [...lost, ...stale].map(([what, since, why, calm]) =>
+      h("p", { class: calm ? "notice busy" : "notice" }, h("b", {}, what), since ? [", since ", time(since)] : null, ". ", sentence(why)),
     ),
   );
 }

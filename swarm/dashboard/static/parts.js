@@ -84,6 +84,10 @@ export const card = (title, ...children) =>
 export const stat = (key, label, value, note) =>
   h("div", { class: "stat" }, h("dt", {}, term(key, label)), h("dd", {}, h("b", {}, value), note && h("span", {}, note)));
 
+/** What cannot be known from outside, where no journal of a peer is here. */
+export const fromOutside = ({ homes }, sentence) =>
+  homes.length > 0 && homes.every((home) => home.role === "onlooker") && h("p", { class: "hint" }, h("b", {}, "Seen from outside. "), sentence);
+
 /** What stands where there is nothing yet, and why. */
 export const empty = (sentence) => h("p", { class: "empty" }, sentence);
 
@@ -170,6 +174,27 @@ export function informedness(judge) {
       svg("circle", { cx: high, cy: 6, r: 3 }),
     ),
     h("small", {}, `≥ ${number(judge.lower, 2)}`),
+  );
+}
+
+/** A gain in accuracy with its interval, on a line whose middle is no gain. */
+export function helped({ gain, low, high }) {
+  const most = Math.max(0.1, Math.abs(low), Math.abs(high));
+  const x = (value) => 60 + (56 * value) / most;
+  const points = (value) => `${value > 0 ? "+" : ""}${number(100 * value, 1)}`;
+  return h(
+    "span",
+    { class: "interval" },
+    h("b", {}, `${points(gain)} points`),
+    svg(
+      "svg",
+      { viewBox: "0 0 120 16", width: 120, height: 16, "aria-hidden": "true" },
+      svg("line", { class: "track", x1: 4, x2: 116, y1: 8, y2: 8 }),
+      svg("line", { class: "zero", x1: 60, x2: 60, y1: 1, y2: 15 }),
+      svg("line", { class: "range", x1: x(low), x2: x(high), y1: 8, y2: 8 }),
+      svg("circle", { cx: x(gain), cy: 8, r: 4 }),
+    ),
+    h("small", {}, `95%: ${points(low)} to ${points(high)}`),
   );
 }
 

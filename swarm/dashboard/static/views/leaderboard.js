@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { NONE, number, percent, plural, time } from "../format.js";
-import { card, empty, gain, informedness, model, paged, peerLink, sparkline, table } from "../parts.js";
+import { card, empty, fromOutside, gain, informedness, model, paged, peerLink, sparkline, table } from "../parts.js";
 import { line, visible } from "../text.js";
 
 const PAGE = 100;
@@ -47,6 +47,7 @@ export function render({ rows, updated }, context) {
     "div",
     { class: "page wide" },
     h("h1", { tabindex: -1 }, "Leaderboard"),
+    fromOutside(status, "Points are the settled ones, and those recomputed from the records of the rounds seen since; informedness is by the audits of these rounds. Held-out accuracy is in each peer's own journal."),
     toolbar(rows, query, set, sort),
     h("p", { class: "quiet-text", role: "status" }, told(found.length, rows.length), " As of ", time(updated), "."),
     card(null, found.length ? paged("rows", found, PAGE, context, (shown) => board(shown, sort)) : empty(rows.length ? "No peer matches this search." : "No peer has finished a round yet.")),

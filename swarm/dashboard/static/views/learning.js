@@ -4,10 +4,11 @@ import { get } from "../api.js";
 import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
 import { number, percent } from "../format.js";
-import { card, empty, term } from "../parts.js";
+import { card, empty, fromOutside, helped, name, table, term } from "../parts.js";
 import { line } from "../text.js";
 
 const MOST_PEERS = 8;
+const GIB = 2 ** 30;
 
 // What a curve is made of: a peer's values as [ordinal, value].
 const along = (key) => (peer) => zip(peer, peer[key]);
@@ -17,14 +18,19 @@ const zip = (peer, values) => (values ?? []).map((value, index) => [peer.ordinal
 export const title = () => "Learning";
 export const load = () => get("learning");
 
-export function render({ peers }, { query, set }) {
+export function render({ peers }, { query, set, status }) {
   const heading = h("h1", { tabindex: -1 }, "Learning");
   const chosen = peers[query.get("peer")];
   const shown = chosen ? [chosen] : Object.values(peers);
   if (!shown.length) return h("div", { class: "page" }, heading, card(null, empty("No round has been finished yet.")));
 
   const x = query.get("x") === "time" ? "time" : "round";
-  const chart = (key, title, series, options) => card(term(key, title), lineChart({ label: title, series, x, ...options }));
+  const outside = fromOutside(status, "The rewards are recomputed from the peers' records. Held-out accuracy, the reward of critiques, what was trained, time and speed are in each peer's own journal.");
+  const chart = (key, title, series, options = {}) => {
+    const measured = series.some((one) => one.points.length);
+    if (!measured && (outside || options.optional)) return null;
+    return card(term(key, title), lineChart({ label: title, series, x, ...options }));
+  };
   const one = (label, of, strong) => ({ label, strong, points: mean(shown, of, x) });
   const mine = (of) => {
     if (shown.length === 1) return [one(shown[0].name, of, true)];
@@ -35,21 +41,39 @@ export function render({ peers }, { query, set }) {
     "div",
     { class: "page wide" },
     heading,
+    outside,
     toolbar(peers, query, set),
     h(
       "div",
-      { class: "columns first-wide" },
+      { class: outside ? "columns" : "columns first-wide" },
       chart("heldout", "Held-out accuracy", mine((peer) => peer.heldout), { range: [0, 1], format: (value) => percent(value) }),
+      !outside && helpCard(shown),
       chart("reward", "Reward of answers", mine(along("answer"))),
       chart("reward", "Reward of critiques", mine(along("critique"))),
       chart("reward", "Reward of revisions", mine(along("revise"))),
       chart("trained", "Groups trained", [one("all", along("trained"), true), one("of these from others", along("fetched"))], { format: (value) => number(value) }),
       chart("dropped", "Groups left out, by reason", parts("dropped"), { format: (value) => number(value) }),
-      chart("seconds", "Time by stage", parts("seconds"), { format: (value) => `${number(value)} s` }),
+      chart("seconds", "Time by stage", parts("seconds"), { format: (value) => `${number(value, value < 10 ? 1 : 0)} s` }),
       chart("tokens_per_s", "Tokens per second", mine(along("tokens_per_s")), { format: (value) => number(value) }),
-      chart("drift", "Drift between sampling and training", mine(along("drift")), { format: (value) => value.toExponential(1) }),
+      chart("drift", "Drift between sampling and training", mine(along("drift")), { format: (value) => (value ? value.toExponential(1) : "0") }),
+      chart("memory", "Peak memory", mine(along("memory")), { optional: true, format: (value) => `${number(value / GIB, 1)} GiB` }),
+      chart("joules", "Energy of a round", mine(along("joules")), { optional: true, format: (value) => `${number(value)} J` }),
     ),
   );
+}
+
+/** Did it help me? What each peer gained by taking others' material. */
+function helpCard(peers) {
+  const measured = peers.filter((peer) => peer.help);
+  const title = term("help", "Did the swarm help?");
+  if (!measured.length) return card(title, empty("No journal here has measured what others' material gained its peer."));
+  const columns = [
+    { label: "Peer", heads: true, cell: (peer) => name(peer.name) },
+    { label: "Held-out accuracy gained", cell: (peer) => helped(peer.help) },
+    { label: "Rounds compared", numeric: true, cell: (peer) => number(peer.help.rounds) },
+    { label: "How", wide: true, cell: (peer) => line(peer.help.method, 120) },
+  ];
+  return card(title, table("What each peer gained by the swarm", columns, measured, { rowKey: (peer) => peer.name }));
 }
 
 /** The mean of the peers at each ordinal, as [x, y]; by time, a point lies at the mean of their moments. */

@@ -5,7 +5,7 @@ import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
 import { NONE, number, percent, plural, time } from "../format.js";
 import { MOST, networkPicture } from "../network.js";
-import { card, countdown, empty, feed, paged, peerLink, stat, table, term } from "../parts.js";
+import { card, countdown, empty, feed, fromOutside, paged, peerLink, stat, table, term } from "../parts.js";
 import { line } from "../text.js";
 
 const STAGES = ["answer", "critique", "revise", "update"];
@@ -28,15 +28,17 @@ export async function load() {
 
 export function render(round, context) {
   const { status } = context;
+  const outside = fromOutside(status, "This page follows the swarm without a model of its own. It knows the rounds since it looks on, and what was settled before; held-out accuracy is in each peer's own journal.");
   return h(
     "div",
     { class: "page" },
     h("h1", { tabindex: -1 }, line(status.recipe?.name, 60) || "Swarm"),
     h("p", { class: "lead" }, line(status.recipe?.description, 300)),
+    outside,
     roundCard(status),
-    h("dl", { class: "stats" }, stats(status)),
+    h("dl", { class: "stats" }, stats(status, outside)),
     h("div", { class: "columns" }, peersCard(context, round), card(round.ordinal ? `Gossip of round ${number(round.ordinal)}` : "Gossip", feed(round.feed))),
-    card(
+    !outside && card(
       term("heldout", "Held-out accuracy"),
       lineChart({
         label: "Held-out accuracy of the swarm by round",
@@ -69,7 +71,7 @@ function roundCard({ round, stage, stage_ends: stageEnds, waiting, live, now }) 
       STAGES.map((name) => h("li", { "aria-current": name === stage ? "step" : null }, name)),
     ),
     h("div", { class: "progress", "data-from": round.started, "data-to": round.ends, "aria-hidden": "true" }, h("span", {})),
-    stage && h("p", { class: "quiet-text" }, doing(stage, waiting), stageEnds > now ? [", for at most ", countdown(stageEnds, now)] : null),
+    stage && !round.finished && h("p", { class: "quiet-text" }, doing(stage, waiting), stageEnds > now ? [", for at most ", countdown(stageEnds, now)] : null),
   );
 }
 
@@ -78,7 +80,7 @@ function doing(stage, waiting) {
   return DOING[stage] ?? line(stage, 40);
 }
 
-function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now }) {
+function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now }, outside) {
   return [
     stat("peers_present", "Peers present", number(peers.length), byDevice(peers)),
     stat("tokens_per_s", "Tokens per second", number(speed), "of the whole swarm"),
@@ -86,13 +88,13 @@ function stats({ peers_present: peers, tokens_per_s: speed, heldout, epoch, now 
       "heldout",
       "Held-out accuracy",
       percent(heldout?.now),
-      heldout?.start === null || heldout?.start === undefined ? "not measured yet" : `from ${percent(heldout.start)} at the start, ${number(heldout.n)} questions`,
+      heldout?.start === null || heldout?.start === undefined ? (outside ? "in the peers' journals" : "not measured yet") : `from ${percent(heldout.start)} at the start, ${number(heldout.n)} questions`,
     ),
     stat(
       "epoch",
       "Settlement",
       epoch?.ends ? countdown(epoch.ends, now) : NONE,
-      epoch ? `until epoch ${number(epoch.number)} ends; ${epoch.last_settled === null ? "none settled yet" : `last settled ${number(epoch.last_settled)}`}` : "no epochs known",
+      epoch ? [epoch.ends && `until epoch ${number(epoch.number)} ends; `, epoch.last_settled === null ? "none settled yet" : `last settled: epoch ${number(epoch.last_settled)}`] : "no epochs known",
     ),
   ];
 }
@@ -111,19 +113,28 @@ function lastSeen(round) {
 }
 
 function peersCard(context, round) {
-  const { peers_present: peers, live } = context.status;
+  const { peers_present: peers, live, exchange, round: current } = context.status;
   if (!peers.length) return card("Peers of the last round", lastSeen(round));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => peerLink(peer.peer_id, peer.name) },
-    { label: "Role", cell: (peer) => line(peer.role, 20) || NONE },
+    { label: "Role", term: "role", cell: (peer) => line(peer.role, 20) || NONE },
     { label: "Device", cell: (peer) => h("span", { title: line(peer.device, 60) }, line(peer.device, 24) || NONE) },
     { label: "Tokens/s", numeric: true, cell: (peer) => number(peer.tokens_per_s) },
   ];
-  const senders = round.feed.map((entry) => entry.peer_id);
+  const now = exchange && exchange.round === current?.number;
+  const senders = now ? exchange.peers : round.feed.map((entry) => entry.peer_id);
   return card(
     "Peers",
     networkPicture(peers, senders, live),
-    h("p", { class: "quiet-text" }, "Squares have a GPU, circles a CPU; rings only judge. Dots travel from those whose announcements of the latest finished round are here.", peers.length > MOST && ` The first ${MOST} are drawn.`),
+    h(
+      "p",
+      { class: "quiet-text" },
+      "Squares have a GPU, circles a CPU; rings only judge. ",
+      now
+        ? `Dots travel from those whose records of the stage ${line(exchange.stage, 20)} are announced: ${number(exchange.peers.length)} of ${number(peers.length)}.`
+        : "Dots travel from those whose announcements of the latest finished round are here.",
+      peers.length > MOST && ` The first ${MOST} are drawn.`,
+    ),
     paged("peers", peers, STEP, context, (shown) => table("Peers that are present", columns, shown, { rowKey: (peer) => peer.peer_id })),
   );
 }

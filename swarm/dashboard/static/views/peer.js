@@ -29,7 +29,7 @@ export function render(peer, context) {
       stat("informedness", "Informedness", informedness(peer.informedness), peer.informedness ? `at least ${number(peer.informedness.lower, 2)}, by ${number(peer.informedness.audits)} audits` : "not audited yet"),
       stat("streak", "Streak", number(peer.streak), "rounds in a row"),
     ),
-    card("Identity", identity(peer)),
+    card("Identity", identity(peer, context.status.chain)),
     h(
       "div",
       { class: "columns" },
@@ -49,7 +49,7 @@ function course(heldout) {
   return heldout.length ? { before: share(heldout[0]), after: share(heldout.at(-1)) } : null;
 }
 
-function identity(peer) {
+function identity(peer, chain) {
   const row = (label, value) => [h("dt", {}, label), h("dd", {}, value)];
   return h(
     "dl",
@@ -57,6 +57,7 @@ function identity(peer) {
     row("Peer id", copyable(peer.peer_id, "the peer id")),
     row("Account", peer.address ? copyable(peer.address, "the account") : NONE),
     row("Registered", registration(peer.registered)),
+    chain.contract && row("Contract", copyable(chain.contract, "the contract")),
   );
 }
 

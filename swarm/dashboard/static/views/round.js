@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { duration, number, plural, time } from "../format.js";
-import { card, copyable, empty, feed, foreign, mark, peerLink, probabilityBar, scrolling, term } from "../parts.js";
+import { card, copyable, empty, feed, foreign, fromOutside, mark, peerLink, probabilityBar, scrolling, term } from "../parts.js";
 import { line } from "../text.js";
 
 const CHOICES_SHOWN = 60;
@@ -11,7 +11,7 @@ const CHOICES_SHOWN = 60;
 export const title = (round) => (round ? `Round ${round.ordinal}` : "Round");
 export const load = ([number_]) => get(`rounds/${encodeURIComponent(number_)}`);
 
-export function render(round, { query, set }) {
+export function render(round, { query, set, status }) {
   const tasks = byCritiques(round.tasks);
   const chosen = tasks.find((task) => key(task) === query.get("task")) ?? tasks[0];
   return h(
@@ -20,6 +20,7 @@ export function render(round, { query, set }) {
     h("p", { class: "crumb" }, h("a", { href: "#/rounds" }, "Rounds")),
     h("h1", { tabindex: -1 }, `Round ${number(round.ordinal)}`),
     h("p", { class: "lead" }, "Started ", time(round.started), ", took ", duration(round.finished - round.started), ", ", plural(tasks.length, "task"), "."),
+    fromOutside(status, "Texts are as their authors wrote them: without a model there is no tokenizer to decode the tokens with."),
     tasks.length
       ? h("div", { class: "tasks" }, choices(tasks, chosen, set), taskCard(chosen))
       : card(null, empty("The records of this round are not in the journals here.")),

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { duration, number, plural, time } from "../format.js";
-import { card, empty, table } from "../parts.js";
+import { card, empty, fromOutside, table } from "../parts.js";
 
 const PAGE = 50;
 const COLUMNS = [
@@ -23,12 +23,13 @@ export function load(_, query) {
   return get(`rounds?limit=${PAGE}${before ? `&before=${encodeURIComponent(before)}` : ""}`);
 }
 
-export function render({ rows, more }, { query }) {
+export function render({ rows, more }, { query, status }) {
   return h(
     "div",
     { class: "page" },
     h("h1", { tabindex: -1 }, "Rounds"),
     h("p", { class: "lead" }, "Open a round to see its questions, answers, critiques, verdicts and revisions."),
+    fromOutside(status, "Rounds are numbered from the first that was seen. What each peer trained on is in its own journal."),
     card(null, rows.length ? table("Rounds, newest first", COLUMNS, rows, { rowKey: (row) => row.number }) : empty("No round has been finished yet.")),
     h(
       "nav",

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { NONE, number, percent, time } from "../format.js";
-import { card, copyable, empty, identifier, stat, table } from "../parts.js";
+import { card, copyable, empty, identifier, peerLink, stat, table } from "../parts.js";
 import { line } from "../text.js";
 
 export const title = () => "Trust";
@@ -22,10 +22,10 @@ export function render(trust, { status }) {
       { class: "stats" },
       stat("audits", "Audits passed", number(passed), passed + failed ? `${percent(passed / (passed + failed))} of ${number(passed + failed)}` : "none yet"),
       stat("refused", "Records refused", number(refused.reduce((sum, [, count]) => sum + count, 0)), "by this side's checks"),
-      stat("not_revealed", "Commits not revealed", number(trust.not_revealed), trust.not_revealed === null ? "this version does not commit verdicts" : ""),
+      stat("not_revealed", "Commits not revealed", number(trust.not_revealed), trust.not_revealed === null ? "no journal here tells of commitments" : "their content never came"),
       stat("equivocations", "Equivocations proved", number(trust.equivocations.length), trust.equivocations.length ? "see below" : "nobody signed two versions"),
     ),
-    card("Settlements", trust.settlements.length ? settlements(trust.settlements) : empty(unread(status) ? "The chain has not been read, so its settlements are not known." : "No epoch has been settled yet.")),
+    card("Settlements", unread(status) && trust.settlements.length > 0 && h("p", { class: "quiet-text" }, "The chain does not answer; these are the newest that a peer here saw on it, as its journal has them."), trust.settlements.length ? settlements(trust.settlements) : empty(unread(status) ? "The chain has not been read, so its settlements are not known." : "No epoch has been settled yet.")),
     h("div", { class: "columns" }, card("Refused records", refused.length ? reasons(refused) : empty("Every record that arrived was accepted.")), card("Equivocation proofs", proofs(trust.equivocations))),
   );
 }
@@ -66,5 +66,15 @@ function reasons(all) {
 
 const proofs = (all) =>
   all.length
-    ? h("ul", { class: "proofs" }, all.map((proof) => h("li", {}, line(typeof proof === "string" ? proof : JSON.stringify(proof), 300))))
+    ? table(
+        "Peers that signed two different records for the same round and stage",
+        [
+          { label: "Peer", heads: true, cell: (proof) => peerLink(proof.peer_id) },
+          { label: "Round", cell: (proof) => h("a", { href: `#/rounds/${proof.round}` }, number(proof.round)) },
+          { label: "Stage", cell: (proof) => line(proof.stage, 20) },
+          { label: "The two", cell: (proof) => [identifier(proof.sha256[0], 4), " ", identifier(proof.sha256[1], 4)] },
+        ],
+        all,
+        { rowKey: (proof) => `${proof.round} ${proof.stage} ${proof.peer_id}` },
+      )
     : empty("No peer has signed two different records for the same slot.");
