@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bench.collective.arms import ARMS, Arm, Job
+from bench.collective.arms import ARMS, Job
 from bench.collective.product import merge_products
 from swarm.judging.scores import advantages, is_informative
 from swarm.recipe import catalogue
@@ -76,7 +76,6 @@ class Peer:
     def sit_down(self) -> None:
         """Put this peer's weights and optimiser state into the learner."""
         _copy(self.state, _live(self.learner))
-        self.learner.move_to(self.learner.delta())  # so that the learner forgets what it knew of its weights
 
     def get_up(self) -> None:
         _copy(_live(self.learner), self.state)
@@ -160,10 +159,7 @@ class _Run:
     def _batch(self, me: int, sampled: list[list[Sampled]]) -> list[TrainingGroup]:
         own = [group for group in sampled[me] if is_informative(group.rewards)]
         fetched = [
-            group
-            for groups in sampled
-            for group in groups
-            if group.author != me and is_informative(group.rewards)
+            group for groups in sampled for group in groups if group.author != me and is_informative(group.rewards)
         ]
         draw = random.Random(self._seed("fetch", me))
         taken = draw.sample(fetched, min(len(fetched), round(self.arm.fetched * self.job.groups)))
@@ -311,7 +307,9 @@ def _recipe(model: str) -> Recipe:
 def _learner(model: str, which: int, device: str | None) -> Learner:
     recipe = _recipe(model)
     folder = _other_tiny() if which else obtain(recipe.model.id, print)
-    return Learner.load(folder, recipe.model, recipe.grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1)
+    return Learner.load(
+        folder, recipe.model, recipe.grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1
+    )
 
 
 @lru_cache(maxsize=4)

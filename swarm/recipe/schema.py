@@ -238,6 +238,8 @@ class Sharing(Section):
     """Fetched groups in an update, at most, beside the own ones."""
     author_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Largest share of an update's fetched groups that one author may have, where several authors are there."""
+    update_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the time that is left in a round which an update with fetched groups may take."""
     judges: Annotated[int, Field(ge=0, le=32)] = 2
     """Judges per answer that is put up for critique."""
 
