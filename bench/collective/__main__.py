@@ -25,6 +25,8 @@ def main() -> int:
     p.add_argument("--device", help="such as cuda or cpu; left out: the best there is")
     p.add_argument("--seeds", type=int, default=5)
     p.add_argument("--rounds", type=int, help="in place of the model's usual number")
+    p.add_argument("--measure-every", type=int, help="rounds between two points of the curve; 25 points if left out")
+    p.add_argument("--peers", type=int, nargs="*", help="only runs with so many peers")
     p.add_argument("--arms", nargs="*", choices=sorted(ARMS), help="only these")
     p.add_argument("--jobs", type=int, default=1, help="runs at the same time, one process each")
     p.add_argument("--minutes", type=float, default=1e4, help="what is not done by then is not run")
@@ -38,13 +40,14 @@ def main() -> int:
     deadline = time.time() + 60 * options.minutes
     wanted = options.arms or ARMS
     jobs = [job for job in plan(options.model, options.seeds, options.rounds) if job.arm in wanted]
+    jobs = [job for job in jobs if options.peers is None or job.peers in options.peers]
     done = [_key(result) for result in table.read([out])] if out.exists() else []
     left = [job for job in jobs if job.key() not in done]
     print(f"{len(left)} of {len(jobs)} runs to do, {options.jobs} at a time, into {out}", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores
     failed = 0
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        futures = {pool.submit(play, job, options.device, deadline): job for job in left}
+        futures = {pool.submit(play, job, options.device, deadline, options.measure_every): job for job in left}
         for future in as_completed(futures):
             if error := future.exception():
                 print(f"{futures[future]} failed: {error!r}", file=sys.stderr, flush=True)

@@ -81,13 +81,13 @@ class Peer:
         _copy(_live(self.learner), self.state)
 
 
-def play(job: Job, device: str | None, deadline: float) -> dict[str, Any] | None:
+def play(job: Job, device: str | None, deadline: float, measure_every: int | None = None) -> dict[str, Any] | None:
     """Run a job until its last round, or until `deadline` (unix seconds), and say what came of it; None where there
     is no time to begin."""
     started = time.time()
     if started >= deadline:
         return None
-    run = _Run(job, device)
+    run = _Run(job, device, measure_every)
     while run.round < run.rounds and time.time() < deadline:
         run.play_round()
     complete = run.round == run.rounds
@@ -95,7 +95,7 @@ def play(job: Job, device: str | None, deadline: float) -> dict[str, Any] | None
 
 
 class _Run:
-    def __init__(self, job: Job, device: str | None) -> None:
+    def __init__(self, job: Job, device: str | None, measure_every: int | None) -> None:
         self.arm = ARMS[job.arm]
         self.job = job
         self.rounds = round(job.rounds / self.arm.own)
@@ -104,7 +104,7 @@ class _Run:
         self._starts = [_start(job.model, index % self.arm.models, device) for index in range(job.peers)]
         self._peers = [self._peer(index, device) for index in range(job.peers)]
         self._honest = self._peers[:-1] if self.arm.poison else self._peers
-        self._every = max(1, self.rounds // MEASUREMENTS)
+        self._every = measure_every or max(1, self.rounds // MEASUREMENTS)
         self.curve = [[0, self._measure(self._peers[0])]]
         self.rewards: list[float] = []
 

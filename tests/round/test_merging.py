@@ -35,7 +35,7 @@ class Player:
         self.me = identity.peer_id
         self.network = SimulatedNetwork(ether, identity)
         self.learner = Learner.load(obtain("tiny", print), TINY.model, TINY.grpo, seed=1, device="cpu", threads=1)
-        recipe = TINY.model_copy(update={"merging": Merging(**{"validation": 8, **settings})})
+        recipe = TINY.model_copy(update={"merging": Merging(**{"validation": 0, **settings})})
         self.merger = Merger(peer_id=self.me, recipe=recipe, clock=clock, learner=self.learner, network=self.network)
 
     def practise(self, text="sun>", right="nus", step=1.0):
@@ -93,14 +93,13 @@ def test_merged_weights_are_the_mean_of_two(ether):
 def test_a_merge_that_harms_is_undone(ether, monkeypatch):
     one, two = Player(ether, 1).practise(), Player(ether, 2).practise("moon>", "noom")
     announce(two, encode(two.learner.delta()))
-    before = one.learner.fingerprint
+    before = one.learner.delta()
     answers = iter([[True] * 8, [False] * 8])
     monkeypatch.setattr(one.merger, "_answers", lambda tasks: next(answers))
     report = one.merge()
     assert report.merged == 0 and report.merge_refused == {"held-out fell": 1} and report.merge_gain == -1.0
-    assert one.learner.fingerprint == before or max(
-        abs(a - b) for a, b in zip(lengths(one.learner).values(), lengths(two.learner).values(), strict=True)
-    )
+    for name, tensor in one.learner.delta().items():
+        assert torch.allclose(tensor, before[name], atol=1e-7)
     assert one.rate == RATE
 
 
@@ -121,7 +120,7 @@ def test_announcements_that_do_not_fit_are_counted(ether, fields, reason):
 
 
 def test_garbage_of_every_kind_is_counted_and_changes_nothing(ether):
-    one = Player(ether, 1).practise()
+    one = Player(ether, 1, fetch_peers=4).practise()
     huge = {name: 50 * tensor for name, tensor in one.learner.delta().items()}
     nan = {name: torch.nan * tensor for name, tensor in one.learner.delta().items()}
     for secret, blob in ((2, encode(huge)), (3, encode(nan)), (4, b"garbage")):
@@ -133,9 +132,8 @@ def test_garbage_of_every_kind_is_counted_and_changes_nothing(ether):
     absent.network.announce(SLOT, note_bytes(note), 60)
     before = lengths(one.learner)
     report = one.merger.run(ROUND, b"seed", lambda: frozenset(), {})
-    one_more = Counter(report.merge_refused)
     assert report.merged == 0 and lengths(one.learner) == before
-    assert one_more["garbage"] >= 1 and set(one_more) <= {"garbage", "not finite", "too long", "not delivered"}
+    assert report.merge_refused == {"garbage": 2, "not finite": 1, "too long": 1, "not delivered": 1}
 
 
 def test_two_names_for_the_same_weights_count_once(ether):
@@ -147,13 +145,12 @@ def test_two_names_for_the_same_weights_count_once(ether):
     assert report.merged == 1 and report.merge_refused == {"copied": 1}
 
 
-def test_a_late_joiner_starts_from_the_merged_model(ether, monkeypatch):
+def test_a_late_joiner_starts_from_the_merged_model(ether):
     veteran = Player(ether, 1)
     for word in ("sun>", "moon>", "lamp>"):
         veteran.practise(word, word[-2::-1])
     veteran.merge()
     newcomer = Player(ether, 2)
-    monkeypatch.setattr(newcomer.merger, "_answers", lambda tasks: [True] * 8)
     report = newcomer.merger.catch_up(ROUND)
     assert report.merged == 1
     for name, tensor in newcomer.learner.delta().items():
