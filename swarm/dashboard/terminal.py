@@ -48,6 +48,7 @@ class PeerView:
     device: str = ""
     model: str = ""
     note: str = ""
+    help: dict[str, Any] | None = None
     partners: int | None = None
 
 
@@ -163,8 +164,12 @@ class View:
         peer.tokens_per_s = event["generated_tokens"] / seconds if seconds else None
         peer.points += event["points"]
         peer.note = plain_text(event["why_nothing"] or "", 120)
+        peer.help = event.get("help")
         if event["why_nothing"]:
             self._say(event, f"round {event['ordinal']} taught nothing: {event['why_nothing']}")
+
+    def _caught_up(self, event: Event) -> None:
+        self._say(event, f"starts from the merged model of {event['merged']} peers")
 
     def _settlement(self, event: Event) -> None:
         told = event["state"] in ("posted", "final", "frozen", "false", "unsettled", "waiting")
@@ -199,6 +204,14 @@ class View:
     _swarm_stopped = _swarm_finished
 
 
+def helped(help: dict[str, Any] | None) -> str:
+    """What one merge with others changes in the share of right answers, with its 95% interval
+    (`swarm.round.benefit.Help`)."""
+    if not help:
+        return "-"
+    return f"{help['gain']:+.1%} ({help['low']:+.1%} to {help['high']:+.1%})"
+
+
 def draw(view: View, now: float) -> RenderableType:
     """The screen for a view at a moment (unix seconds)."""
     table = Table(expand=True, box=None, pad_edge=False)
@@ -211,6 +224,7 @@ def draw(view: View, now: float) -> RenderableType:
         ("critique", "right"),
         ("revise", "right"),
         ("held-out", "right"),
+        ("help", "right"),
         ("tok/s", "right"),
         ("points", "right"),
     ):
@@ -223,6 +237,7 @@ def draw(view: View, now: float) -> RenderableType:
             f"{max(0, peer.until - now):.0f} s" if peer.until else "",
             *[f"{peer.rewards[stage]:.2f}" if stage in peer.rewards else "-" for stage in STAGES],
             _heldout_text(peer),
+            helped(peer.help),
             f"{peer.tokens_per_s:.0f}" if peer.tokens_per_s else "-",
             f"{peer.points:.1f}",
         )
@@ -241,13 +256,14 @@ def draw(view: View, now: float) -> RenderableType:
 def outcome(summary: dict[str, Any]) -> RenderableType:
     """What came of a run, as a table."""
     table = Table(title=f"after {summary['rounds']} rounds, {summary['seconds']:.0f} s", box=box.SIMPLE_HEAD)
-    for title in ("peer", "held-out", "reward", "shared", "fetched", "updates", "points"):
+    for title in ("peer", "held-out", "help", "reward", "shared", "fetched", "updates", "points"):
         table.add_column(title, justify="left" if title == "peer" else "right", overflow="fold")
     for peer in summary["peers"]:
         heldout, rewards = peer["heldout"], [reward for reward in peer["reward"] if reward is not None]
         table.add_row(
             Text(plain_text(peer["name"], 40)),
             f"{heldout['before']:.0%} \u2192 {heldout['after']:.0%}" if heldout else "-",
+            helped(peer.get("help")),
             f"{rewards[0]:.2f} \u2192 {rewards[-1]:.2f}" if rewards else "-",
             str(peer["rollouts_published"]),
             str(peer["rollouts_fetched"]),

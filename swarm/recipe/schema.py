@@ -20,6 +20,7 @@ from swarm.recipe.nearest import nearest
 MAX_ITEMS = 100_000
 STAGES = ("answer", "critique", "revise")
 Stage = Literal["answer", "critique", "revise"]
+MergeRule = Literal["none", "mean", "median", "trimmed_mean", "reward_weighted"]
 
 _PROMPT_FIELDS = {
     "answer": {"question", "subject"},
@@ -247,8 +248,27 @@ class Sharing(Section):
     """Fetched groups in an update, at most, beside the own ones."""
     author_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Largest share of an update's fetched groups that one author may have, where several authors are there."""
+    update_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the time that is left in a round which an update with fetched groups may take."""
     judges: Annotated[int, Field(ge=0, le=32)] = 2
     """Judges per answer that is put up for critique."""
+
+
+class Merging(Section):
+    """How peers that train the same model make one of their weights (docs/collective.md)."""
+
+    rule: MergeRule = "trimmed_mean"
+    """none: each keeps its own weights; median and trimmed_mean bear a poisoner among four."""
+    every: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Rounds between two merges."""
+    fetch_peers: Annotated[int, Field(ge=0, le=64)] = 3
+    """Peers whose weights a peer fetches per merge, drawn by the round's seed."""
+    stale_rounds: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Weights that were published more full-length rounds ago than this are not merged."""
+    validation: Annotated[int, Field(ge=0, le=1000)] = 32
+    """Fresh questions, answered greedily before and after a merge, that decide whether it is kept; 0 keeps all."""
+    learning_rate_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The learning rate is `grpo.learning_rate` times (peers in the last merge, this one included) to this power."""
 
 
 class Timing(Section):
@@ -302,6 +322,7 @@ class Recipe(Section):
     model: Model = Model()
     grpo: Grpo = Grpo()
     sharing: Sharing = Sharing()
+    merging: Merging = Merging()
     timing: Timing = Timing()
     settlement: Settlement = Settlement()
     heldout: Heldout = Heldout()

@@ -18,7 +18,8 @@ from swarm.round.assignment import Item, affordable, judges_of, sources_of
 from swarm.round.clock import Clock
 from swarm.round.evidence import Book
 from swarm.round.exchange import Exchange, Received
-from swarm.round.experience import Group, Reader, choose, mean_rewards, training_group
+from swarm.round.experience import Group, Reader, affordable_groups, choose, mean_rewards, training_group
+from swarm.round.merging import Merger
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
@@ -69,6 +70,14 @@ class RoundReport:
     """Seconds by stage; `wait` is what was spent waiting for others."""
     network: dict[str, int] = field(default_factory=dict)
     """Bytes and blobs of this peer during the round by kind and direction, and what was under way at its end."""
+    merged: int = 0
+    """Peers whose weights were merged into this one's."""
+    merge_refused: dict[str, int] = field(default_factory=dict)
+    """Weights of others that were not taken, by reason."""
+    merge_gain: float | None = None
+    """By how much the merge changed the share of fresh questions answered right."""
+    help: dict[str, Any] | None = None
+    """What merging with others has brought so far, `swarm.round.benefit.Help`."""
     points: float = 0.0
     informedness: float | None = None
     """Of this peer as a judge, over its audits so far."""
@@ -116,8 +125,10 @@ class Driver:
         exchange: Exchange,
         calibration: Callable[[str], Calibration],
         emit: Emitter,
+        merger: Merger | None = None,
     ) -> None:
-        """`calibration` gives what the audits so far say about a judge, by peer id."""
+        """`calibration` gives what the audits so far say about a judge, by peer id; without `merger` a peer keeps its
+        weights to itself."""
         self._peer_id = peer_id
         self._swarm = swarm
         self._recipe = recipe
@@ -126,7 +137,9 @@ class Driver:
         self._exchange = exchange
         self._calibration = calibration
         self._emit = emit
+        self._merger = merger
         self._seconds_per_group: float | None = None
+        self._update_s_per_group: float | None = None
 
     def run(self, number: int, ordinal: int, seed: bytes, company: Company) -> Outcome:
         """Run a round up to and including the update.
@@ -205,7 +218,13 @@ class Driver:
 
         # update
         with self._stage(report, number, "update"):
-            self._learn(reader, book, seed, report)
+            rewards = self._learn(reader, book, seed, report)
+        if self._merger is not None and self._merger.due(ordinal):
+            with self._stage(report, number, "merge"):
+                alike = {author for author, record in book.answers.items() if self._same_model(record)}
+                merge = self._merger.run(number, seed, lambda: company.expected() & alike, rewards)
+            report.merged, report.merge_refused = merge.merged, merge.merge_refused
+            report.merge_gain, report.help = merge.merge_gain, merge.help
         audits = reader.audited()
         self._score(reader, book, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
@@ -241,6 +260,9 @@ class Driver:
         report.rollouts_fetched += sum(len(group.rollouts) for group in record.groups)
         return True
 
+    def _same_model(self, record: AnswerRecord) -> bool:
+        return (record.model, record.tokenizer) == (self._learner.name[:200], self._learner.tokenizer_fingerprint)
+
     def _criticised(self, reader: Reader, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, dict[str, str]]]:
         """Own answers that somebody criticised, with the critiques by judge, up to the recipe's number."""
         found = []
@@ -261,12 +283,17 @@ class Driver:
             work.append((reader.task(self._peer_id, item.task), first, list(critiques.values())))
         return revise(self._learner, self._recipe, work, seed + self._peer_id.encode())
 
-    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> None:
+    def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> dict[str, float]:
+        """Update on own and fetched groups; the mean reward of the answers of each author."""
         groups = {record.peer_id + record.stage: reader.groups(record) for record in book.records()}
         own = [group for stage in ("answer", "critique", "revise") for group in groups.get(self._peer_id + stage, [])]
         foreign = [group for found in groups.values() for group in found if group.author != self._peer_id]
-        chosen = choose(self._recipe, seed, self._peer_id, own, foreign, reader.dropped)
+        left_s = self._clock.end(report.number) - time.time()
+        limit = affordable_groups(self._recipe, len(own), self._update_s_per_group, left_s)
+        chosen = choose(self._recipe, seed, self._peer_id, own, foreign, reader.dropped, limit)
         update = self._learner.update([training_group(self._recipe, group, self._peer_id) for group in chosen])
+        if update.groups:
+            self._update_s_per_group = update.seconds / update.groups
         report.rewards = {stage: round(value, 4) for stage, value in mean_rewards(own).items()}
         report.reward = report.rewards.get("answer")
         report.groups_trained = len(chosen) if update.skipped is None else 0
@@ -275,6 +302,8 @@ class Driver:
         report.updated = update.skipped is None
         report.update = asdict(update)
         report.why_nothing = _why_nothing(own, report, update.skipped)
+        by_author = {author: mean_rewards(groups.get(author + "answer", [])) for author in book.answers}
+        return {author: means["answer"] for author, means in by_author.items() if means}
 
     def _score(self, reader: Reader, book: Book, audits: Sequence[AuditRow], report: RoundReport) -> None:
         own = [record for record in book.records() if record.peer_id == self._peer_id]
@@ -321,7 +350,7 @@ class Driver:
 
     @contextmanager
     def _stage(self, report: RoundReport, number: int, stage: str) -> Iterator[None]:
-        due = self._clock.end(number) if stage == "update" else self._clock.due(number, stage)  # type: ignore[arg-type]
+        due = self._clock.end(number) if stage in ("update", "merge") else self._clock.due(number, stage)  # type: ignore[arg-type]
         self._emit("stage", round=number, ordinal=report.ordinal, stage=stage, until=due)
         started = time.monotonic()
         with self._timed(report, stage):

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import pvariance
 
 from swarm.judging.calibration import Calibration
 from swarm.judging.scores import advantages, critique_form, is_informative, proper_score
@@ -129,11 +130,18 @@ class Reader(Evidence):
 
 
 def choose(
-    recipe: Recipe, seed: bytes, me: str, own: Sequence[Group], foreign: Sequence[Group], dropped: Counter[str]
+    recipe: Recipe,
+    seed: bytes,
+    me: str,
+    own: Sequence[Group],
+    foreign: Sequence[Group],
+    dropped: Counter[str],
+    limit: int,
 ) -> list[Group]:
-    """The groups of an update: all own ones that can teach, and up to `external_groups` fetched ones.
+    """The groups of an update: all own ones that can teach, and up to `limit` fetched ones.
 
-    The fetched ones are drawn by the round's seed, and no author has more than its share while several are there.
+    The fetched ones are those that say most: rewards that differ most, on prompts that are not in the update yet. The
+    round's seed parts equals, and no author has more than its share while several are there. All are of this round.
     """
     usable: list[Group] = []
     for group in (*own, *foreign):
@@ -146,17 +154,31 @@ def choose(
     mine = [group for group in usable if group.author == me]
     others = [group for group in usable if group.author != me]
     others.sort(key=lambda group: draw(seed, "external", me, group.author, group.stage, group.task))
-    limit = recipe.sharing.external_groups
+    others.sort(key=lambda group: pvariance(group.rewards), reverse=True)
     authors = {group.author for group in others}
     cap = max(1, math.floor(limit * recipe.sharing.author_share)) if len(authors) > 1 else limit
     taken: Counter[str] = Counter()
     chosen: list[Group] = []
-    for group in others:
-        if len(chosen) < limit and taken[group.author] < cap:
-            taken[group.author] += 1
-            chosen.append(group)
+    seen = {group.prompt for group in mine}
+    for novel in (True, False):
+        for group in others:
+            if len(chosen) < limit and taken[group.author] < cap and group not in chosen:
+                if novel and group.prompt in seen:
+                    continue
+                taken[group.author] += 1
+                seen.add(group.prompt)
+                chosen.append(group)
     dropped["more than the update takes"] += len(others) - len(chosen)
     return [*mine, *chosen]
+
+
+def affordable_groups(recipe: Recipe, own: int, seconds_per_group: float | None, left_s: float) -> int:
+    """How many fetched groups fit into an update beside the own ones: the recipe's number, or fewer where the update
+    would take more than the recipe's share of the time that is left."""
+    limit = recipe.sharing.external_groups
+    if not seconds_per_group:
+        return limit
+    return max(0, min(limit, int(recipe.sharing.update_share * left_s / seconds_per_group) - own))
 
 
 def training_group(recipe: Recipe, group: Group, me: str) -> TrainingGroup:

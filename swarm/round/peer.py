@@ -31,6 +31,7 @@ from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
+from swarm.round.merging import Merger
 from swarm.round.peer_cache import PeerCache
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
@@ -276,6 +277,15 @@ class Peer:
         clock = Clock(self._membership.registry.terms().genesis, recipe.timing)
         exchange = Exchange(self._network, self._membership.swarm, recipe, self._accuser.accused)
         schedule = Schedule(me, clock, exchange, self._presence, self._emit, self._stop)
+        gains = [report.get("merge_gain") for report in self._journal.reports()]
+        merger = Merger(
+            peer_id=me,
+            recipe=recipe,
+            clock=clock,
+            learner=self._learner,
+            network=self._network,
+            gains=[gain for gain in gains if gain is not None],
+        )
         driver = Driver(
             peer_id=me,
             swarm=self._membership.swarm,
@@ -285,6 +295,7 @@ class Peer:
             exchange=exchange,
             calibration=lambda judge: calibrate(self._journal.audits_of(judge, WINDOW)),
             emit=self._emit,
+            merger=merger,
         )
         recipe_watch = RecipeWatch(self._membership.registry, recipe.hash(), self._emit)
         last = self._journal.last_round()
@@ -293,6 +304,8 @@ class Peer:
         try:
             self._measure(ordinal)
             schedule.gather(self._options.wait_for)
+            if caught := merger.catch_up(clock.first_after(time.time())):
+                self._emit("caught_up", merged=caught.merged, refused=caught.merge_refused)
             begun = int(self._journal.get("begun") or -1)
             number = schedule.first(max(begun, last.number) if last else begun)
             while True:

@@ -33,6 +33,8 @@ def summarise_peer(
         "reward": [report["reward"] for report in reports],
         "heldout": _heldout(journal.heldout()),
         **{key: sum(report[key] for report in reports) for key in _SUMS},
+        "merged": sum(report.get("merged", 0) for report in reports),
+        "help": next((report["help"] for report in reversed(reports) if report.get("help")), None),
         "updates": sum(bool(report["updated"]) for report in reports),
         "generated_tokens": sum(report["generated_tokens"] for report in reports),
         "tokens_per_s": round(learner.counters.generated_tokens_per_second, 1),

@@ -14,6 +14,7 @@ from swarm.recipe.schema import Model as ModelSettings
 from swarm.training import checkpoint, memory, text
 from swarm.training.grpo import TrainingGroup, Updater, UpdateReport
 from swarm.training.layout import Tokens
+from swarm.training.merging import MAX_BLOB_BYTES, Delta, Origin
 from swarm.training.model import Loaded, fingerprint_of, load
 from swarm.training.sampler import Drawn, LocalSampler, Sampler
 from swarm.training.scorer import sum_logprobs
@@ -62,6 +63,8 @@ class Learner:
         self._sampler: Sampler = LocalSampler(loaded.parts, loaded.device, loaded.end_ids, loaded.pad)
         self._updater = Updater(loaded, grpo, seed=seed)
         self._fingerprint: str | None = None
+        small = 2 * sum(weight.numel() for weight in loaded.trainable.values()) < MAX_BLOB_BYTES
+        self._origin = Origin(loaded.trainable) if small else None
 
     @classmethod
     def load(
@@ -177,6 +180,29 @@ class Learner:
         self.counters.trained_tokens += report.tokens
         self.counters.update_seconds += report.seconds
         return report
+
+    @property
+    def origin(self) -> str | None:
+        """SHA-256 (hex) of what this learner started from: those with the same one can merge their deltas. None where
+        its weights are too many to be sent."""
+        if self._origin is None:
+            return None
+        started = f"{self.tokenizer_fingerprint} {self._loaded.base_fingerprint} {self._origin.fingerprint}"
+        return sha256(started.encode()).hexdigest()
+
+    def delta(self) -> Delta:
+        """What training has changed so far. Only for a learner that has an `origin`."""
+        assert self._origin is not None
+        return self._origin.delta()
+
+    def move_to(self, delta: Delta) -> None:
+        """Set the trainable weights to start + `delta`; the optimiser keeps its state."""
+        assert self._origin is not None
+        self._origin.move_to(delta)
+        self._fingerprint = None
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        self._updater.set_learning_rate(learning_rate)
 
     def save(self, directory: Path) -> None:
         """Weights (with LoRA: the adapter), optimiser and counters, atomically; what was saved there before goes.

@@ -46,6 +46,16 @@ def test_everybody_took_part_in_everything(run):
     assert sum(event["groups_fetched"] for event in swarm.of("round_done")) > 3 * ROUNDS
 
 
+def test_weights_are_merged_and_what_it_brings_is_known(run):
+    swarm, summary, _ = run
+    for peer in summary["peers"]:
+        assert peer["merged"] > ROUNDS, "two others, in most rounds"
+        assert peer["help"]["rounds"] > ROUNDS / 2
+        assert peer["help"]["low"] <= peer["help"]["gain"] <= peer["help"]["high"]
+    refused = {reason for event in swarm.of("round_done") for reason in event["merge_refused"]}
+    assert refused <= {"held-out fell", "stale", "not delivered"}, "nothing that an honest peer sent was garbage"
+
+
 def test_reward_and_heldout_accuracy_rise(run):
     _, summary, _ = run
     first = statistics.mean(reward for peer in summary["peers"] for reward in peer["reward"][:3])

@@ -1,0 +1,156 @@
+"""The ways of learning that are compared, and in which order they are run."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from swarm.recipe.schema import MergeRule
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way for N peers to learn. Shares are parts of the groups that a peer alone samples in a round."""
+
+    about: str
+    own: float = 1.0
+    """Sampled by each peer itself. With less than 1 there are more rounds, so that local generation is equal."""
+    fetched: float = 0.0
+    """Of other peers, in each update."""
+    rule: MergeRule = "none"
+    every: int = 1
+    """Rounds between two merges."""
+    product: bool = False
+    """LoRA's factors are merged by their product, which is then factored again."""
+    moments: str = "own"
+    """The optimiser's state after a merge: own, zero, or the mean over the merged peers."""
+    validation: int = 0
+    """Questions that decide whether a merge is kept."""
+    filtered: bool = True
+    """Groups without spread are left out; else they count in the denominator of the loss."""
+    poison: str | None = None
+    """What the last peer sends in place of its weights (and, where groups are fetched, of its log-probabilities)."""
+    tasks: str = "same"
+    """own: each peer practises one of the recipe's sources; held-out questions are from all."""
+    models: int = 1
+    """Different starting models among the peers."""
+
+
+ARMS = {
+    "alone": Arm("alone, groups without spread left out"),
+    "alone, unfiltered": Arm("alone, groups without spread in the denominator", filtered=False),
+    "6/2": Arm("a quarter of the own groups replaced by fetched ones", own=0.75, fetched=0.25),
+    "4/4": Arm("half of the own groups replaced", own=0.5, fetched=0.5),
+    "2/6": Arm("three quarters replaced", own=0.25, fetched=0.75),
+    "added": Arm("as many fetched groups beside the own ones", fetched=1.0),
+    "mean": Arm("weights merged every round by their mean", rule="mean"),
+    "median": Arm("by the median of each coordinate", rule="median"),
+    "trimmed": Arm("by the trimmed mean of each coordinate", rule="trimmed_mean"),
+    "reward": Arm("by the mean weighted with rewards", rule="reward_weighted"),
+    "product": Arm("by the mean of LoRA's products, factored again", rule="mean", product=True),
+    "mean/2": Arm("by their mean every 2 rounds", rule="mean", every=2),
+    "mean/5": Arm("by their mean every 5 rounds", rule="mean", every=5),
+    "zero moments": Arm("mean, and the optimiser forgets", rule="mean", moments="zero"),
+    "mean moments": Arm("mean, of the optimiser's moments too", rule="mean", moments="mean"),
+    "trimmed, checked": Arm("trimmed mean, kept if 32 fresh answers do not fall", rule="trimmed_mean", validation=32),
+    "both": Arm("mean, and as many fetched groups as own", fetched=1.0, rule="mean"),
+    "both, half": Arm("mean, and half as many fetched groups as own", fetched=0.5, rule="mean"),
+    "alone, own tasks": Arm("alone, each peer on one kind of task", tasks="own"),
+    "mean, own tasks": Arm("mean, each peer on one kind of task", rule="mean", tasks="own"),
+    "added, own tasks": Arm("fetched groups beside own, each peer on one kind of task", fetched=1.0, tasks="own"),
+    "added, two models": Arm("fetched groups beside own, two starting models", fetched=1.0, models=2),
+    "alone, two models": Arm("alone, two starting models", models=2),
+}
+POISONS = ("negated", "random", "huge", "nan")
+for _kind in POISONS:
+    ARMS[f"trimmed, {_kind}"] = Arm(f"trimmed mean, one peer sends {_kind} weights", rule="trimmed_mean", poison=_kind)
+    ARMS[f"mean, {_kind}"] = Arm(f"mean, one peer sends {_kind} weights", rule="mean", poison=_kind)
+ARMS["trimmed, checked, negated"] = Arm(
+    "trimmed mean, checked, one peer sends negated weights", rule="trimmed_mean", poison="negated", validation=32
+)
+ARMS["added, lies"] = Arm("fetched groups, one peer's log-probabilities are noise", fetched=1.0, poison="random")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: an arm, a rate, a number of peers and a seed."""
+
+    model: str
+    arm: str
+    learning_rate: float
+    peers: int
+    seed: int
+    rounds: int
+    """Of an arm that samples all its groups itself."""
+    groups: int
+    """Groups of 8 that a peer alone samples in a round."""
+
+    def key(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
+    "smollm2": [
+        ("alone", (1,), (5e-4, 2.5e-4, 1.25e-4)),
+        ("mean", (4,), (1e-3, 5e-4, 2e-3)),
+        ("trimmed", (4,), (1e-3,)),
+        ("trimmed, negated", (4,), (1e-3,)),
+        ("both", (4,), (1e-3,)),
+        ("mean", (8,), (1e-3, 2e-3)),
+        ("product", (4,), (1e-3,)),
+        ("added", (4,), (5e-4, 2.5e-4)),
+        ("mean/2", (4,), (1e-3,)),
+        ("mean", (2,), (5e-4, 1e-3)),
+        ("trimmed, checked", (4,), (1e-3,)),
+        ("median", (4,), (1e-3,)),
+        ("4/4", (4,), (2.5e-4, 5e-4)),
+        ("trimmed, random", (4,), (1e-3,)),
+        ("mean, own tasks", (4,), (1e-3,)),
+        ("alone, own tasks", (2,), (2.5e-4,)),
+        ("mean/5", (4,), (5e-4,)),
+        ("alone, unfiltered", (1,), (2.5e-4,)),
+    ],
+    "tiny": [
+        ("alone", (1,), (1e-4, 2e-4, 5e-5)),
+        ("mean", (4,), (4e-4, 2e-4, 8e-4)),
+        ("trimmed", (4,), (4e-4,)),
+        ("added", (4,), (2e-4, 1e-4, 4e-4)),
+        ("both", (4,), (4e-4, 2e-4)),
+        ("trimmed, negated", (4,), (4e-4,)),
+        ("mean", (8,), (4e-4, 8e-4)),
+        ("mean", (2,), (2e-4, 4e-4)),
+        ("4/4", (4,), (1e-4, 2e-4)),
+        ("6/2", (4,), (1e-4, 2e-4)),
+        ("2/6", (4,), (1e-4, 2e-4)),
+        ("alone, unfiltered", (1,), (1e-4, 2e-4)),
+        ("trimmed, checked", (4,), (4e-4,)),
+        ("trimmed, checked, negated", (4,), (4e-4,)),
+        ("trimmed, random", (4,), (4e-4,)),
+        ("trimmed, huge", (4,), (4e-4,)),
+        ("trimmed, nan", (4,), (4e-4,)),
+        ("mean, negated", (4,), (4e-4,)),
+        ("mean, random", (4,), (4e-4,)),
+        ("added, lies", (4,), (2e-4,)),
+        ("mean/2", (4,), (4e-4,)),
+        ("mean/5", (4,), (2e-4, 4e-4)),
+        ("median", (4,), (4e-4,)),
+        ("reward", (4,), (4e-4,)),
+        ("zero moments", (4,), (4e-4,)),
+        ("mean moments", (4,), (4e-4,)),
+        ("both, half", (4,), (4e-4,)),
+        ("trimmed", (8,), (4e-4, 8e-4)),
+        ("alone, two models", (2,), (1e-4,)),
+        ("added, two models", (4,), (2e-4, 1e-4)),
+    ],
+}
+SIZES = {"smollm2": (25, 4), "tiny": (100, 8)}
+"""Rounds and groups by model, as in the measurements that this one repeats."""
+
+
+def plan(model: str, seeds: int, rounds: int | None) -> Iterator[Job]:
+    """The most telling jobs first, all arms of one seed before the next seed."""
+    usual, groups = SIZES[model]
+    for seed in range(seeds):
+        for arm, sizes, rates in _PLANS[model]:
+            for peers in sizes:
+                for rate in rates:
+                    yield Job(model, arm, rate, peers, seed, rounds or usual, groups)

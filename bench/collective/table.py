@@ -1,0 +1,146 @@
+"""The results as Markdown, with the goal beside them."""
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.collective.arms import ARMS
+from bench.machine import describe
+
+RESULT = Path(__file__).parents[1] / "results" / "collective.md"
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36)
+"""Student's t for a 95% interval by degrees of freedom, from 1."""
+
+Result = dict[str, Any]
+Setting = tuple[str, int, float]
+"""Arm, number of peers, learning rate."""
+
+
+def read(files: Sequence[Path]) -> list[Result]:
+    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def write(files: Sequence[Path]) -> str:
+    """Write the table of all complete runs in the files, and return it."""
+    by_size: dict[tuple[str, int], list[Result]] = defaultdict(list)
+    for result in read(files):
+        if result["complete"]:
+            by_size[result["model"], result["rounds"]].append(result)
+    lines = [
+        "# What peers give each other",
+        "",
+        "`python -m bench.collective --model MODEL` for the runs, `python -m bench.collective --table FILES` for this "
+        "page.",
+        "",
+        describe().rstrip(),
+        "- N peers are N sets of weights and optimiser states over one model in one process: the real sampler, update, "
+        "encoding and merging,",
+        "  no network, no critiques, no revisions. Each peer samples the same number of completions in every arm.",
+        "- 96 held-out questions, greedy; ± is half of a 95% interval over the seeds (Student's t), absent with one.",
+        "- Goal: what one peer at its best rate reaches in R rounds is reached in R/3 by 4 peers and in R/4 by 8, and "
+        "never less than alone with a poisoner.",
+        "",
+    ]
+    for (model, rounds), results in sorted(by_size.items()):
+        lines += _section(model, rounds, results)
+    text = "\n".join(lines)
+    RESULT.write_text(text)
+    return text
+
+
+def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str]:
+    runs: dict[Setting, list[Result]] = defaultdict(list)
+    for result in results:
+        runs[result["arm"], result["peers"], result["learning_rate"]].append(result)
+    solo = _best(runs, "alone", 1)
+    devices = ", ".join(sorted({result["device"] for result in results}))
+    yield f"## {model}, {rounds} rounds of {results[0]['groups']} groups of 8 ({devices})"
+    yield ""
+    if solo is not None:
+        target = _mean(runs[solo], _final)
+        yield f"One peer at its best rate ({solo[2]:g}) reaches {target:.2f} in {rounds} rounds."
+        yield ""
+    yield (
+        "| arm | peers | rate | seeds | held-out at the end | cumulative reward | rounds to one peer's accuracy | goal "
+        "| rows trained | seconds: sample, update, merge, validate | refused |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for arm, peers in dict.fromkeys((arm, peers) for arm, peers, _ in runs):
+        best = _best(runs, arm, peers)
+        for setting in sorted(key for key in runs if key[:2] == (arm, peers)):
+            yield _row(setting, runs[setting], target if solo else None, rounds, best=setting == best)
+    yield ""
+    yield "The best rate of each arm is in bold. Arms:"
+    yield ""
+    for arm in dict.fromkeys(arm for arm, _, _ in runs):
+        yield f"- {arm}: {ARMS[arm].about}"
+    yield ""
+
+
+def _row(setting: Setting, results: Sequence[Result], target: float | None, rounds: int, *, best: bool) -> str:
+    arm, peers, rate = setting
+    share = {4: 3, 8: 4}.get(peers)
+    goal = f"{rounds / share:.0f}" if share and not ARMS[arm].poison else "not below alone" if share else ""
+    refused: dict[str, int] = defaultdict(int)
+    for result in results:
+        for reason, count in result["refused"].items():
+            refused[reason] += count
+    cells = [
+        f"**{arm}**" if best else arm,
+        str(peers),
+        f"{rate:g}",
+        str(len(results)),
+        _interval(results, _final),
+        _interval(results, _cumulative),
+        _reached(results, target) if target is not None else "-",
+        goal,
+        f"{_mean(results, lambda result: result['trained_rows']):.0f}",
+        ", ".join(
+            f"{_mean(results, lambda result, what=what: result['seconds'][what]):.0f}"  # type: ignore[misc]
+            for what in ("sample", "update", "merge", "validate")
+        ),
+        ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _reached(results: Sequence[Result], target: float) -> str:
+    """The first measured round from which the mean curve is at the target, in rounds of a peer that samples all its
+    groups itself."""
+    arm = ARMS[results[0]["arm"]]
+    for index, (at, _) in enumerate(results[0]["curve"]):
+        if statistics.fmean(result["curve"][index][1] for result in results) >= target:
+            return f"{at * arm.own:.0f}"
+    return "not reached"
+
+
+def _best(runs: dict[Setting, list[Result]], arm: str, peers: int) -> Setting | None:
+    """The rate with the best held-out accuracy at the end."""
+    settings = [setting for setting in runs if setting[:2] == (arm, peers)]
+    return max(settings, key=lambda setting: _mean(runs[setting], _final), default=None)
+
+
+def _final(result: Result) -> float:
+    return float(result["final"])
+
+
+def _cumulative(result: Result) -> float:
+    """Sum over the rounds of the mean reward, a round being the completions that a peer alone samples in one."""
+    return math.fsum(result["rewards"]) * ARMS[result["arm"]].own
+
+
+def _mean(results: Sequence[Result], value: Callable[[Result], float]) -> float:
+    return statistics.fmean(map(value, results))
+
+
+def _interval(results: Sequence[Result], value: Callable[[Result], float]) -> str:
+    values = [value(result) for result in results]
+    mean = f"{statistics.fmean(values):.2f}"
+    if len(values) < 2:
+        return mean
+    t = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 1.96
+    return f"{mean} ± {t * statistics.stdev(values) / math.sqrt(len(values)):.2f}"

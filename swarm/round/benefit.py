@@ -1,0 +1,65 @@
+"""Did the swarm help? Paired answers to the same questions before and after taking what others made.
+
+What it estimates: by how much, on average, one merge with others changed the share of fresh questions that this peer
+answers right, against keeping its own weights of that moment. The gains of rounds do not add up to what the swarm gave
+in all: own practice would have brought a part of each. Fetched groups are not in it.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Z_95 = 1.96
+MIN_MERGES = 2
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Answers to the same questions, before and after."""
+
+    gained: int
+    """Wrong before and right after."""
+    lost: int
+    of: int
+
+    @classmethod
+    def of_answers(cls, before: Sequence[bool], after: Sequence[bool]) -> "Paired":
+        pairs = list(zip(before, after, strict=True))
+        return cls(pairs.count((False, True)), pairs.count((True, False)), len(pairs))
+
+    @property
+    def gain(self) -> float:
+        """Change of the share of right answers, in [-1, 1]."""
+        return (self.gained - self.lost) / self.of if self.of else 0.0
+
+    @property
+    def falls(self) -> bool:
+        """Whether the answers got worse by more than one standard error of the difference (McNemar 1947): with a few
+        questions, less would refuse every other harmless change."""
+        return self.lost - self.gained > math.sqrt(self.lost + self.gained)
+
+
+@dataclass(frozen=True)
+class Help:
+    """Mean gain of one merge, with a 95% interval."""
+
+    gain: float
+    low: float
+    high: float
+    rounds: int
+    """Merges that were tried, those included that were refused afterwards."""
+    method: str = "paired answers to fresh questions before and after each merge"
+
+
+def estimate(gains: Sequence[float]) -> dict[str, Any] | None:
+    """`Help` as JSON over the gains of all merges so far; None before the second.
+
+    A merge is one observation, so that questions of one merge need not be independent; the interval is Wald's.
+    """
+    if len(gains) < MIN_MERGES:
+        return None
+    mean = statistics.fmean(gains)
+    half = Z_95 * statistics.stdev(gains) / math.sqrt(len(gains))
+    return asdict(Help(round(mean, 4), round(mean - half, 4), round(mean + half, 4), len(gains)))

@@ -1,0 +1,170 @@
+"""Weights of peers that started from the same model, made into one: rules on tensors, and nothing about peers.
+
+What is merged is always a *delta*: present minus starting trainable weights, by name. Averaged every few steps, the
+weights of several learners are those of one with less noise in its updates (local SGD: Stich 2019, arXiv 1805.09767;
+model soups: Wortsman et al. 2022, 2203.05482). Median and trimmed mean by coordinate bound what a minority can do
+(Yin et al. 2018, 1803.01498).
+"""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from swarm.errors import SwarmError
+from swarm.recipe.schema import MergeRule
+from swarm.training.model import fingerprint_of
+
+Delta = dict[str, torch.Tensor]
+"""Present minus starting weights by name, fp32."""
+
+OUTLIER = 5.0
+"""A delta this many times longer, or farther from the coordinate-wise median, than is usual among the others is left
+out. Peers that differ by a round or by their tasks stay within 2 to 3 (bench/results/collective.md)."""
+MAX_CHANGE = 100.0
+"""No weight of a model moves that far; above it, sums of squares could overflow."""
+MAX_BLOB_BYTES = 48 * 2**20
+"""Learners with more trainable weights than fit into this keep theirs to themselves: at 10 Mbit/s it takes 40 s."""
+_HEADER_BYTES_PER_TENSOR = 512
+
+
+class DeltaRefused(SwarmError):
+    """A blob that is no delta of this model. `reason` is a word or two, for counting."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Merged:
+    delta: Delta | None
+    """None where nobody's is left to merge with."""
+    partners: tuple[str, ...]
+    """Whose deltas are in it, beside the own one; sorted."""
+    refused: Counter[str]
+    """Deltas left out, by reason."""
+
+
+class Origin:
+    """Where the trainable weights of a model started, from which its deltas are measured."""
+
+    def __init__(self, trainable: Mapping[str, torch.nn.Parameter]) -> None:
+        """Call before the first update, and before a checkpoint is restored."""
+        self._trainable = trainable
+        self.fingerprint = fingerprint_of(trainable.items())
+        """SHA-256 (hex) over the names and the starting weights."""
+        self._start = {name: weight.detach().clone() for name, weight in trainable.items()}
+
+    @torch.no_grad()
+    def delta(self) -> Delta:
+        return {name: weight.detach().float() - self._start[name] for name, weight in self._trainable.items()}
+
+    @torch.no_grad()
+    def move_to(self, delta: Delta) -> None:
+        """Set the weights to start + `delta`."""
+        for name, weight in self._trainable.items():
+            weight.copy_(self._start[name] + delta[name])
+
+
+def encode(delta: Delta) -> bytes:
+    """A delta as safetensors in bfloat16: two bytes per weight, each rounded by at most 1/256 of its own size."""
+    return save({name: tensor.to("cpu", torch.bfloat16).contiguous() for name, tensor in delta.items()})
+
+
+def max_blob_bytes(like: Delta) -> int:
+    """No blob of `encode` for a delta of these names and shapes is longer."""
+    return 8 + sum(2 * tensor.numel() + _HEADER_BYTES_PER_TENSOR for tensor in like.values())
+
+
+def decode(blob: bytes, like: Delta) -> Delta:
+    """The delta in a blob, with exactly the names and shapes of `like`, on its device, in fp32.
+
+    Raises:
+        DeltaRefused: it is too long, no safetensors, of another model, not bfloat16, or holds a number that is not
+            finite. Uses no more memory than a few times the size of `like`.
+    """
+    if len(blob) > max_blob_bytes(like):
+        raise DeltaRefused("too large", f"a delta of {len(blob)} bytes; {max_blob_bytes(like)} are allowed")
+    try:
+        tensors = load(blob)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        raise DeltaRefused("garbage", f"a delta that is no safetensors file: {error}") from error
+    if {name: tensor.shape for name, tensor in tensors.items()} != {name: own.shape for name, own in like.items()}:
+        raise DeltaRefused("another model", "a delta with names or shapes that are not this model's")
+    if any(tensor.dtype != torch.bfloat16 for tensor in tensors.values()):
+        raise DeltaRefused("garbage", "a delta that is not in bfloat16")
+    largest = [float(tensor.abs().max()) for tensor in tensors.values() if tensor.numel()]
+    if not all(map(math.isfinite, largest)):
+        raise DeltaRefused("not finite", "a delta with a number that is not finite")
+    if max(largest, default=0.0) > MAX_CHANGE:
+        raise DeltaRefused("too long", f"a delta that moves a weight by more than {MAX_CHANGE:g}")
+    return {name: tensors[name].to(own.device, torch.float32) for name, own in like.items()}
+
+
+def merge(
+    rule: MergeRule, own: Delta | None, others: Mapping[str, Delta], rewards: Mapping[str, float], own_reward: float
+) -> Merged:
+    """The own delta and those of others as one, outliers left out.
+
+    Args:
+        own: None for a learner that has learnt nothing yet: it takes what the others have.
+        rewards: mean rewards of the others, as far as known, in [0, 1]; only `reward_weighted` asks for them.
+    """
+    present = {**({"": own} if own is not None else {}), **others}
+    outliers = {peer: reason for peer, reason in _outliers(present).items() if peer != ""}
+    partners = tuple(sorted(set(others) - set(outliers)))
+    names = ["", *partners] if own is not None else partners
+    known = [*rewards.values(), own_reward]
+    weights = [own_reward if name == "" else rewards.get(name, statistics.fmean(known)) for name in names]
+    delta = combine(rule, [present[name] for name in names], weights) if partners else None
+    return Merged(delta, partners, Counter(outliers.values()))
+
+
+def combine(rule: MergeRule, deltas: Sequence[Delta], rewards: Sequence[float]) -> Delta:
+    """One delta of several by the recipe's rule, whatever their order.
+
+    trimmed_mean leaves out, at each coordinate, the largest and the smallest quarter (one of each at least, where
+    there are three): of 3 or 4 it is the median, and one poisoner among them decides nothing.
+    """
+    return {name: _combine(rule, torch.stack([delta[name] for delta in deltas]), rewards) for name in deltas[0]}
+
+
+def learning_rate(base: float, contributors: int, power: float) -> float:
+    """The rate for an update whose result is merged from so many deltas, the own one included: base * n ** power.
+
+    Averaging n independent updates divides the variance of their sum by n; with power 1/2 the noise of a step stays
+    what it is for a peer alone.
+    """
+    return base * max(1, contributors) ** power
+
+
+def _combine(rule: MergeRule, stacked: torch.Tensor, rewards: Sequence[float]) -> torch.Tensor:
+    count = len(stacked)
+    if rule == "reward_weighted" and math.fsum(rewards) > 0:
+        weights = torch.tensor(rewards, device=stacked.device) / math.fsum(rewards)
+        return torch.tensordot(weights, stacked, dims=1)
+    cut = {"median": (count - 1) // 2, "trimmed_mean": min(-(-count // 4), (count - 1) // 2)}.get(rule, 0)
+    kept = stacked.sort(dim=0).values[cut : count - cut] if cut else stacked
+    return kept.mean(dim=0)
+
+
+def _outliers(present: Mapping[str, Delta]) -> dict[str, str]:
+    """Who is far from the rest, and in what: each is compared with the median of the same measure over the others."""
+    distances, lengths = torch.zeros(len(present)), torch.zeros(len(present))
+    for name in next(iter(present.values()), {}):
+        stacked = torch.stack([delta[name] for delta in present.values()])
+        distances += (stacked - _combine("median", stacked, ())).square().flatten(1).sum(dim=1).cpu()
+        lengths += stacked.square().flatten(1).sum(dim=1).cpu()
+    found = {}
+    for measure, reason in ((distances.tolist(), "outlier"), (lengths.tolist(), "too long")):
+        for place, peer in enumerate(present):
+            usual = measure[:place] + measure[place + 1 :]
+            if usual and measure[place] > OUTLIER**2 * statistics.median(usual):
+                found[peer] = reason
+    return found

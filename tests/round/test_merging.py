@@ -1,0 +1,222 @@
+"""Merging over an in-memory network with real tiny learners."""
+
+import time
+from collections import Counter
+
+import pytest
+import torch
+
+from swarm.identity.key import Identity
+from swarm.recipe import catalogue
+from swarm.recipe.schema import Merging
+from swarm.round import merging
+from swarm.round.benefit import Paired, estimate
+from swarm.round.clock import Clock
+from swarm.round.experience import Group, affordable_groups, choose
+from swarm.round.merging import SLOT, MergeNote, Merger
+from swarm.round.wire import note_bytes
+from swarm.simulate.network import Ether, SimulatedNetwork
+from swarm.training.learner import Learner, TrainingGroup
+from swarm.training.merging import encode
+from swarm.training.obtain import obtain
+
+TINY = catalogue.find("tiny")
+ROUND = 7
+ENDED = Clock(int(time.time()) - 100, TINY.timing)
+"""By which every deadline of round 7 has passed, so that nobody waits."""
+RATE = TINY.grpo.learning_rate
+
+
+class Player:
+    """A peer as far as merging needs one."""
+
+    def __init__(self, ether, secret, clock=ENDED, **settings):
+        identity = Identity(bytes([secret]) * 32)
+        self.me = identity.peer_id
+        self.network = SimulatedNetwork(ether, identity)
+        self.learner = Learner.load(obtain("tiny", print), TINY.model, TINY.grpo, seed=1, device="cpu", threads=1)
+        recipe = TINY.model_copy(update={"merging": Merging(**{"validation": 0, **settings})})
+        self.merger = Merger(peer_id=self.me, recipe=recipe, clock=clock, learner=self.learner, network=self.network)
+
+    def practise(self, text="sun>", right="nus", step=1.0):
+        """One update that makes one completion likelier, or with a negative step less likely."""
+        encode = lambda words: self.learner.encode(words, chat=False, system="")  # noqa: E731
+        done = [(encode(word), tuple(-1.0 for _ in word)) for word in (right, right[::-1])]
+        self.learner.update([TrainingGroup(encode(text), tuple(done), (step, -step), own=True, temperature=1.0)])
+        return self
+
+    def merge(self, rewards=None, alike=frozenset()):
+        return self.merger.run(ROUND, b"seed", lambda: alike, rewards or {})
+
+    @property
+    def rate(self):
+        return self.learner._updater.optimizer.param_groups[0]["lr"]
+
+
+@pytest.fixture
+def ether():
+    return Ether("1:0xswarm")
+
+
+def announce(player, blob, **fields):
+    reference = player.network.put(blob)
+    fields = {"round": ROUND, "origin": player.learner.origin, "updates": 1, **fields}
+    note = MergeNote(sha256=reference.sha256, size=reference.size, **fields)
+    player.network.announce(SLOT, note_bytes(note), 60)
+
+
+def lengths(learner):
+    return {name: float(tensor.norm()) for name, tensor in learner.delta().items()}
+
+
+def test_peers_end_with_the_same_weights_and_a_higher_rate(ether):
+    players = [Player(ether, secret).practise(word, word[-2::-1]) for secret, word in ((1, "sun>"), (2, "tree>"))]
+    assert players[0].merge().merged == 0, "nobody else has said anything yet"
+    assert players[0].rate == RATE
+    assert players[1].merge().merged == 1
+    assert players[0].merge().merged == 1
+    assert players[0].rate == pytest.approx(RATE * 2**0.5)
+    players[0].merger._network = SimulatedNetwork(Ether("1:0xelsewhere"), Identity(b"\x01" * 32))
+    assert players[0].merge().merged == 0
+    assert players[0].rate == RATE, "the rate falls back when the others leave"
+
+
+def test_merged_weights_are_the_mean_of_two(ether):
+    one, two = Player(ether, 1, rule="mean").practise(), Player(ether, 2, rule="mean").practise("moon>", "noom")
+    expected = {name: (tensor + two.learner.delta()[name]) / 2 for name, tensor in one.learner.delta().items()}
+    announce(two, encode(two.learner.delta()))
+    assert one.merge().merged == 1
+    for name, tensor in one.learner.delta().items():
+        assert torch.allclose(tensor, expected[name], atol=1e-5)
+
+
+def test_a_merge_that_harms_is_undone(ether, monkeypatch):
+    one, two = Player(ether, 1).practise(), Player(ether, 2).practise("moon>", "noom")
+    announce(two, encode(two.learner.delta()))
+    before = one.learner.delta()
+    answers = iter([[True] * 8, [False] * 8])
+    monkeypatch.setattr(one.merger, "_answers", lambda tasks: next(answers))
+    report = one.merge()
+    assert report.merged == 0 and report.merge_refused == {"held-out fell": 1} and report.merge_gain == -1.0
+    for name, tensor in one.learner.delta().items():
+        assert torch.allclose(tensor, before[name], atol=1e-7)
+    assert one.rate == RATE
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"round": 0}, "stale"),
+        ({"round": 10_000}, "stale"),
+        ({"origin": "0" * 64}, "another model"),
+    ],
+)
+def test_announcements_that_do_not_fit_are_counted(ether, fields, reason):
+    one = Player(ether, 1, stale_rounds=0).practise()
+    two = Player(ether, 2).practise("moon>", "noom")
+    announce(two, encode(two.learner.delta()), **fields)
+    report = one.merge()
+    assert report.merged == 0 and report.merge_refused == {reason: 1}
+
+
+def test_garbage_of_every_kind_is_counted_and_changes_nothing(ether):
+    one = Player(ether, 1, fetch_peers=4).practise()
+    huge = {name: 50 * tensor for name, tensor in one.learner.delta().items()}
+    nan = {name: torch.nan * tensor for name, tensor in one.learner.delta().items()}
+    for secret, blob in ((2, encode(huge)), (3, encode(nan)), (4, b"garbage")):
+        announce(Player(ether, secret), blob)
+    liar = SimulatedNetwork(ether, Identity(b"\x05" * 32))
+    liar.announce(SLOT, b"{}", 60)
+    absent = Player(ether, 6)
+    note = MergeNote(round=ROUND, origin=one.learner.origin, updates=1, sha256="1" * 64, size=100)
+    absent.network.announce(SLOT, note_bytes(note), 60)
+    before = lengths(one.learner)
+    report = one.merger.run(ROUND, b"seed", lambda: frozenset(), {})
+    assert report.merged == 0 and lengths(one.learner) == before
+    assert report.merge_refused == {"garbage": 2, "not finite": 1, "too long": 1, "not delivered": 1}
+
+
+def test_two_names_for_the_same_weights_count_once(ether):
+    one, two = Player(ether, 1).practise(), Player(ether, 2).practise("moon>", "noom")
+    blob = encode(two.learner.delta())
+    announce(two, blob)
+    announce(Player(ether, 3), blob)
+    report = one.merge()
+    assert report.merged == 1 and report.merge_refused == {"copied": 1}
+
+
+def test_a_late_joiner_starts_from_the_merged_model(ether):
+    veteran = Player(ether, 1)
+    for word in ("sun>", "moon>", "lamp>"):
+        veteran.practise(word, word[-2::-1])
+    veteran.merge()
+    newcomer = Player(ether, 2)
+    report = newcomer.merger.catch_up(ROUND)
+    assert report.merged == 1
+    for name, tensor in newcomer.learner.delta().items():
+        assert torch.allclose(tensor, veteran.learner.delta()[name], rtol=2**-7, atol=1e-7)
+    assert veteran.merger.catch_up(ROUND) is None, "nobody is ahead of the veteran"
+
+
+def test_who_never_delivers_is_waited_for_once(ether, monkeypatch):
+    clock = Clock(int(time.time()) - ROUND, TINY.timing)  # round 7 begins now
+    player, asleep = Player(ether, 1, clock).practise(), Identity(b"\x09" * 32).peer_id
+    now = [time.time()]
+    monkeypatch.setattr(merging.time, "time", lambda: now[0])
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += max(seconds, 0.01)
+
+    monkeypatch.setattr(merging.time, "sleep", sleep)
+    player.merge(alike={asleep, player.me})
+    assert sum(slept) > 1 and now[0] <= clock.end(ROUND)
+    slept.clear()
+    now[0] = clock.start(ROUND)
+    player.merge(alike={asleep, player.me})
+    assert not slept
+
+
+def test_paired_answers():
+    assert Paired.of_answers([True, False, True], [True, True, True]) == Paired(1, 0, 3)
+    assert not Paired(gained=2, lost=4, of=32).falls, "within one standard error"
+    assert Paired(gained=0, lost=4, of=32).falls and Paired(3, 9, 32).falls
+    assert not Paired(0, 0, 0).falls and Paired(0, 0, 0).gain == 0
+
+
+def test_help_needs_two_merges_and_narrows():
+    assert estimate([0.1]) is None
+    few, many = estimate([0.0, 0.1, 0.2]), estimate([0.0, 0.1, 0.2] * 10)
+    assert few["gain"] == many["gain"] == pytest.approx(0.1)
+    assert few["low"] < many["low"] < 0.1 < many["high"] < few["high"] and many["rounds"] == 30
+
+
+def group(author, task, rewards, prompt=None):
+    return Group("answer", author, task, prompt or (task,), (), rewards)
+
+
+def test_fetched_groups_are_chosen_for_what_they_say():
+    mine = [group("me", 0, (1.0, 0.0))]
+    known = group("a", 0, (1.0, 0.0), prompt=(0,))
+    even, uneven = group("a", 1, (1.0, 1.0, 0.0, 0.0)), group("b", 2, (1.0, 0.0, 0.0, 0.0))
+    dull = group("b", 3, (1.0, 1.0))
+    dropped = Counter()
+
+    def chosen(limit):
+        return choose(TINY, b"seed", "me", mine, [known, uneven, dull, even], dropped, limit)[1:]
+
+    assert chosen(1) == [even] and chosen(2) == [even, uneven], "what differs most, on prompts that are new"
+    assert chosen(4) == [even, uneven, known]
+    assert dropped["all right"] == 3
+    crowd = [group("a", task, (1.0, 0.0)) for task in range(10, 20)]
+    picked = choose(TINY, b"seed", "me", [], [*crowd, uneven], dropped, 4)
+    assert Counter(one.author for one in picked) == {"a": 2, "b": 1}, "no author has more than its share"
+
+
+def test_fetched_groups_keep_to_the_time_that_is_left():
+    cap, share = TINY.sharing.external_groups, TINY.sharing.update_share
+    assert affordable_groups(TINY, 10, None, 100) == cap
+    assert affordable_groups(TINY, 10, 0.1, 100) == cap
+    assert affordable_groups(TINY, 10, 1.0, 15 / share) == 5
+    assert affordable_groups(TINY, 10, 1.0, -3) == 0
