@@ -137,8 +137,7 @@ async def start_daemon(key_file: Path, reach: Reach) -> tuple[Daemon, int]:
     """
     quiet_hivemind()
     for attempt in range(_START_TRIES):
-        if reach.port:
-            check_port(reach.host, reach.port)
+        check_port(reach.host, reach.port)
         chosen = reach.port or free_port(reach.host)
         try:
             daemon = await Daemon.create(

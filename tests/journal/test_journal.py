@@ -150,3 +150,14 @@ def test_a_vote_stays(tmp_path):
     journal = Journal(tmp_path / "j.sqlite")
     journal.keep_paper("aa", b"statement")
     assert journal.paper("aa") == b"statement" and journal.paper("bb") is None
+
+
+def test_one_proof_for_each_slot_and_peer_is_kept(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite")
+    assert journal.keep_equivocation(7, "7/answer", "ann", b"one", b"two", 1.0)
+    assert not journal.keep_equivocation(7, "7/answer", "ann", b"one", b"three", 2.0)
+    assert journal.keep_equivocation(3, "3/revise", "ann", b"a", b"b", 3.0)
+    assert journal.equivocations() == [
+        (3, "3/revise", "ann", b"a", b"b", 3.0),
+        (7, "7/answer", "ann", b"one", b"two", 1.0),
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+ANSWER_S = 60
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 10) -> Any:
@@ -79,6 +81,7 @@ class RemotePeer:
     def answer(self) -> Any:
         """What came of the oldest call that was only sent."""
         assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], ANSWER_S)[0], "the remote peer does not answer"
         line = self.process.stdout.readline()
         assert line, "the remote peer ended"
         return json.loads(line)

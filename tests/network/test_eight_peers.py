@@ -19,7 +19,8 @@ class Swarm:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all = [RemotePeer(folder / "0", [])]
-        self._all += [self.start(str(number)) for number in range(1, PEERS)]
+        for number in range(1, PEERS):
+            self.start(str(number))
         self.live = [peer.ready() for peer in self._all]
 
     def start(self, name: str, **settings: object) -> RemotePeer:

@@ -167,6 +167,8 @@ def test_mistakes_are_told_in_one_sentence(local: Local) -> None:
         local(reach=Reach(port=taken.getsockname()[1]))
     with pytest.raises(SwarmError, match="not a peer's address"):
         local(bootstrap=["/ip4/127.0.0.1/tcp/1"])
+    with pytest.raises(SwarmError, match=r"cannot listen on 198.51.100.1"):
+        local(reach=Reach(host="198.51.100.1"))
     with pytest.raises(SwarmError, match="not an IP address"):
         local(reach=Reach(host="localhost"))
     with pytest.raises(SwarmError, match="neither an IP address nor a host name"):
