@@ -15,7 +15,7 @@ SUMMARY ?= $(RUN)/summary.json
 
 .DEFAULT_GOAL := help
 .PHONY: help install model swarm test lint contracts contracts-check contracts-gas contracts-slither contracts-tools \
-  bench bench-contracts screenshots clean
+  bench bench-contracts bench-network screenshots clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -99,6 +99,9 @@ contracts-tools: $(CONTRACT_TOOLS)
 
 bench: model  ## the numbers of the README, written to bench/results/ (15 minutes on 2 cores)
 	$(BIN)/python -m bench.first_swarm
+
+bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 12 minutes on 2 cores)
+	$(BIN)/python -m bench.network --table --minutes 60
 
 screenshots: $(READY)  ## pictures of the dashboard into docs/images/, over the swarm in HOME_DIR (needs Chromium)
 	@[ -n "$(HOME_DIR)" ] || { echo "say whose: make screenshots HOME_DIR=runs/…" >&2; exit 1; }

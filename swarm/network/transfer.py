@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
 from hivemind.p2p import P2P, P2PContext, PeerID, ServicerBase
 from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
 from hivemind.p2p.p2p_daemon_bindings.utils import (
@@ -299,6 +300,8 @@ class Fetcher:
             data = await get(peer, ref, patience)
         except TimeoutError:
             raise _Failed("too slow") from None
+        except DecodeError:
+            raise _Failed("answered nonsense", costs=_TRIES_PER_PROVIDER) from None
         except (P2PDaemonError, P2PHandlerError, OSError, EOFError) as error:
             raise _Failed(f"cannot be reached or broke off ({type(error).__name__})") from None
         self._traffic.bytes_in += len(data)

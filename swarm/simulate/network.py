@@ -52,9 +52,17 @@ class Ether:
         """End the loop, and with it all peers, and remove their blobs. May be called twice."""
         atexit.unregister(self.close)
         if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._end_all(), self.loop).result(_CLOSE_TIMEOUT_S)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(_CLOSE_TIMEOUT_S)
         self._folder.cleanup()
+
+    @staticmethod
+    async def _end_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT_S / 2) if tasks else None
 
 
 class _Everybody(Members):
