@@ -15,7 +15,7 @@ SUMMARY ?= $(RUN)/summary.json
 
 .DEFAULT_GOAL := help
 .PHONY: help install model swarm test lint contracts contracts-check contracts-gas contracts-slither contracts-tools \
-  bench bench-collective bench-contracts bench-judging screenshots clean
+  bench bench-collective bench-contracts bench-judging bench-network screenshots clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -107,6 +107,9 @@ bench-judging: $(READY)  ## every adversary of the judging simulator, to bench/r
 bench-collective: model  ## what peers gain from each other, into bench/results/ (tiny model, 5 seeds: hours on 2 cores)
 	$(BIN)/python -m bench.collective --model tiny --jobs 2 $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --table bench/results/collective-*.jsonl
+
+bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 12 minutes on 2 cores)
+	$(BIN)/python -m bench.network --table --minutes 60
 
 screenshots: $(READY)  ## pictures of the dashboard into docs/images/, over the swarm in HOME_DIR (needs Chromium)
 	@[ -n "$(HOME_DIR)" ] || { echo "say whose: make screenshots HOME_DIR=runs/…" >&2; exit 1; }

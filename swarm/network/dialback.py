@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from enum import IntEnum
 
+from google.protobuf.message import DecodeError
 from hivemind.p2p import P2P, P2PContext, PeerID, ServicerBase
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError, P2PHandlerError
 from hivemind.proto import runtime_pb2
@@ -108,6 +109,8 @@ class DialBack(ServicerBase):
             answer = await stub.rpc_dial(runtime_pb2.ExpertInfo(serialized_info=encode_request(port)), timeout=CALL_S)
         except (P2PDaemonError, P2PHandlerError) as error:
             raise ConnectionError(str(error)) from None
+        except DecodeError:
+            raise Refused("malformed dial-back answer") from None
         return decode_answer(bytes(answer.serialized_info))
 
     async def _outcome(self, raw: bytes, caller: PeerID) -> Outcome:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from google.protobuf.message import DecodeError
 from hivemind.p2p import P2P, P2PContext, PeerID, ServicerBase
 from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
 from hivemind.p2p.p2p_daemon_bindings.utils import (
@@ -318,6 +319,8 @@ class Fetcher:
                 await self._streamed(peer, ref, part, patience)
         except TimeoutError:
             raise _Failed("too slow") from None
+        except DecodeError:
+            raise _Failed("answered nonsense", costs=_TRIES_PER_PROVIDER) from None
         except (P2PDaemonError, P2PHandlerError, OSError, EOFError) as error:
             raise _Failed(f"cannot be reached or broke off ({type(error).__name__})") from None
         if not ref.matches(part.data):

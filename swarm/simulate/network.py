@@ -43,18 +43,26 @@ class Ether:
         self._folder = tempfile.TemporaryDirectory(prefix="ether-")
         self._thread = threading.Thread(target=self.loop.run_forever, name="ether", daemon=True)
         self._thread.start()
-        atexit.register(self.close)
 
     def blob_dir(self, peer_id: str) -> Path:
         return Path(self._folder.name) / peer_id
 
     def close(self) -> None:
         """End the loop, and with it all peers, and remove their blobs. May be called twice."""
-        atexit.unregister(self.close)
         if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._end_all(), self.loop).result(_CLOSE_TIMEOUT_S)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(_CLOSE_TIMEOUT_S)
         self._folder.cleanup()
+
+    @staticmethod
+    async def _end_all() -> None:
+        for _ in range(10):  # hivemind's searches swallow a cancellation, so once is not enough
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            if not tasks or not (await asyncio.wait(tasks, timeout=0.2))[1]:
+                return
 
 
 class _Everybody(Members):

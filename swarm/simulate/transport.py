@@ -136,6 +136,9 @@ class MemoryP2P(P2P):
         await self._ping_daemon()
         return self
 
+    def __del__(self) -> None:
+        """Nothing to end: hivemind's own would end p2pd."""
+
     async def wait(self) -> None:
         """Return when this peer has left."""
         await self._ended.wait()

@@ -36,14 +36,16 @@ def is_running(pid: int) -> bool:
 
 
 class RemotePeer:
-    """A peer in another process."""
+    """A peer in another process, started by the command line `prefix`."""
+
+    prefix: tuple[str, ...] = ()
 
     def __init__(self, home: Path, bootstrap: list[str], **settings: Any) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         arguments = {"home": str(home), "bootstrap": bootstrap, "swarm_id": "test swarm", **settings}
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("remote_peer.py")), json.dumps(arguments)],
+            [*self.prefix, sys.executable, str(Path(__file__).with_name("remote_peer.py")), json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 from swarm.identity.key import load_or_create
 from swarm.network import BlobRef, Network, UploadLimits
 from swarm.network.limits import Rate
+from swarm.network.reach import Reach
 
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
@@ -30,6 +31,7 @@ def main() -> None:
         is_member=lambda _: True,
         bootstrap=settings["bootstrap"],
         upload_limits=limits,
+        reach=Reach(**settings.get("reach", {})),
     )
     commands = {
         "announce": lambda slot, value: network.announce(slot, value.encode(), 600).expires,

@@ -91,7 +91,8 @@ def intrude(bench, blob, more=0):
         reference = network.put(data)
         note = StageNote(sha256=reference.sha256, size=reference.size, groups=groups_in(data) + more)
         network.announce(f"{bench.played}/{stage}", note_bytes(note), 60)
-    return bench.play(others=frozenset({STRANGER.peer_id}))
+    with network:
+        return bench.play(others=frozenset({STRANGER.peer_id}))
 
 
 def changed(record: AnswerRecord, number: int, **update) -> bytes:
@@ -160,7 +161,9 @@ def test_a_peer_that_does_not_deliver_costs_nothing_but_itself(bench):
     ghost = SimulatedNetwork(bench.ether, STRANGER)
     for stage in ("answer", "critique", "revise"):
         ghost.announce(f"{bench.played}/{stage}", note_bytes(absent), 60)
-    for outcome in bench.play(others=frozenset({STRANGER.peer_id})).values():
+    with ghost:
+        outcomes = bench.play(others=frozenset({STRANGER.peer_id}))
+    for outcome in outcomes.values():
         assert outcome.report.partners == 2 and outcome.report.refused["not delivered"] >= 1
         assert outcome.undelivered == {STRANGER.peer_id} and not outcome.missing, "it is left alone in the next round"
 
