@@ -15,7 +15,7 @@ SUMMARY ?= $(RUN)/summary.json
 
 .DEFAULT_GOAL := help
 .PHONY: help install model swarm test lint contracts contracts-check contracts-gas contracts-slither contracts-tools \
-  bench bench-contracts screenshots clean
+  bench bench-contracts bench-training screenshots clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -99,6 +99,9 @@ contracts-tools: $(CONTRACT_TOOLS)
 
 bench: model  ## the numbers of the README, written to bench/results/ (15 minutes on 2 cores)
 	$(BIN)/python -m bench.first_swarm
+
+bench-training: model  ## one peer alone beside TRL and one generate per completion (20 minutes on 2 cores)
+	$(BIN)/python -m bench.training --steps 20
 
 screenshots: $(READY)  ## pictures of the dashboard into docs/images/, over the swarm in HOME_DIR (needs Chromium)
 	@[ -n "$(HOME_DIR)" ] || { echo "say whose: make screenshots HOME_DIR=runs/…" >&2; exit 1; }

@@ -178,6 +178,7 @@ class Children:
             "--announce-host": options.announce_host,
             "--device": options.device,
             "--threads": threads,
+            "--sampler": options.sampler,
             "--wait-for": max(options.peers, options.wait_for),
             "--name": f"{options.name}-{index}" if options.name else None,
             "--port": options.port + index - 1 if options.port else None,

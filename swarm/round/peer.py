@@ -3,10 +3,11 @@
 import sqlite3
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from swarm import PROTOCOL
 from swarm.chain.outbox import Outbox
@@ -22,18 +23,21 @@ from swarm.network.invite import Invite
 from swarm.network.node import Network
 from swarm.recipe.schema import Recipe
 from swarm.round.clock import Clock
+from swarm.round.committing import Committer
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
+from swarm.round.planning import make_plan
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
 from swarm.settlement.settler import Settler
+from swarm.training.checkpoint import Snapshot
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
 
@@ -59,6 +63,7 @@ class Options:
     announce_host: str | None = None
     device: str | None = None
     threads: int | None = None
+    sampler: Literal["local", "vllm"] = "local"
     wait_for: int = 1
     """Peers, this one included, that should be here before the first round starts."""
 
@@ -91,7 +96,10 @@ class Peer:
             self._register()
             self._appear(stack)
             self._settle(stack)
+            self._committer = Committer()
+            stack.callback(self._committer.close)
             finished = self._play_all()
+            self._committer.join()
             self._presence.say(leaving=True)
             summary = self._summary(time.monotonic() - started, finished)
             self._emit("finished" if finished else "stopped", summary=summary)
@@ -179,12 +187,14 @@ class Peer:
             seed=recipe.heldout.seed % 2**31,
             device=options.device,
             threads=options.threads,
+            sampler=options.sampler,
         )
         last = self._journal.last_round()
         if last is not None:
             self._learner.restore(self._home.checkpoint(last.checkpoint))
             self._emit("resumed", round=last.number, ordinal=last.ordinal)
         self._emit("model", model=self._learner.name, device=self._learner.device_name)
+        make_plan(self._journal, recipe, self._learner, self._emit)
 
     def _register(self) -> None:
         self._check_stop()
@@ -289,6 +299,7 @@ class Peer:
         return True
 
     def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
+        self._committer.join()  # the round needs the audits of the one before
         self._journal.put("begun", str(number))  # killed in it, this peer must not say something else in it later
         schedule.begin(number, ordinal, self._learner.counters.generated_tokens_per_second)
         started = time.time()
@@ -301,36 +312,45 @@ class Peer:
             ends=schedule.clock.end(number),
             seed_from_chain=from_chain,
         )
-        try:
+        with self._kept(ordinal):
             outcome = driver.run(number, ordinal, seed, schedule)
-            schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
-            self._commit(outcome, started, seed)
+        schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
+        snapshot, finished = self._learner.snapshot(), time.time()
+        self._committer.start(lambda: self._commit(outcome, snapshot, started, finished, seed))
+
+    def _commit(self, outcome: Outcome, snapshot: Snapshot, started: float, finished: float, seed: bytes) -> None:
+        """Checkpoint first, journal after: a checkpoint that no round names is only clutter."""
+        report = outcome.report
+        name = f"{report.ordinal:09d}"
+        with self._kept(report.ordinal):
+            snapshot.write(self._home.checkpoint(name))
+            self._journal.commit_round(
+                report.number,
+                report.ordinal,
+                started=started,
+                finished=finished,
+                seed=seed,
+                checkpoint=name,
+                report=asdict(report),
+                records=outcome.records,
+                audits=outcome.audits,
+            )
+        self._home.forget_checkpoints(name)
+        self._emit("round_done", **asdict(report))
+
+    @contextmanager
+    def _kept(self, ordinal: int) -> Iterator[None]:
+        """A disk that fails inside is said in one sentence."""
+        try:
+            yield
         except (OSError, sqlite3.OperationalError) as error:
             raise SwarmError(
                 f"round {ordinal} could not be kept in {self._home.path}: {error}; "
                 f"free some disk space and start again, it goes on after round {ordinal - 1}"
             ) from error
-        self._emit("round_done", **asdict(outcome.report))
-
-    def _commit(self, outcome: Outcome, started: float, seed: bytes) -> None:
-        """Checkpoint first, journal after: a checkpoint that no round names is only clutter."""
-        report = outcome.report
-        name = f"{report.ordinal:09d}"
-        self._learner.save(self._home.checkpoint(name))
-        self._journal.commit_round(
-            report.number,
-            report.ordinal,
-            started=started,
-            finished=time.time(),
-            seed=seed,
-            checkpoint=name,
-            report=asdict(report),
-            records=outcome.records,
-            audits=outcome.audits,
-        )
-        self._home.forget_checkpoints(name)
 
     def _measure(self, ordinal: int) -> None:
+        self._committer.join()  # so that a measurement never stands for a round that was not kept
         measure(self._journal, self._recipe, self._learner, ordinal, self._emit)
 
     def _summary(self, seconds: float, finished: bool) -> dict[str, Any]:
