@@ -15,7 +15,7 @@ SUMMARY ?= $(RUN)/summary.json
 
 .DEFAULT_GOAL := help
 .PHONY: help install model swarm test lint contracts contracts-check contracts-gas contracts-slither contracts-tools \
-  bench bench-collective bench-contracts bench-judging bench-network screenshots clean
+  bench bench-collective bench-contracts bench-judging bench-network bench-training screenshots clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -110,6 +110,9 @@ bench-collective: model  ## what peers gain from each other, into bench/results/
 
 bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 12 minutes on 2 cores)
 	$(BIN)/python -m bench.network --table --minutes 60
+
+bench-training: model  ## one peer alone beside TRL and one generate per completion (20 minutes on 2 cores)
+	$(BIN)/python -m bench.training --steps 20
 
 screenshots: $(READY)  ## pictures of the dashboard into docs/images/, over the swarm in HOME_DIR (needs Chromium)
 	@[ -n "$(HOME_DIR)" ] || { echo "say whose: make screenshots HOME_DIR=runs/…" >&2; exit 1; }

@@ -17,7 +17,7 @@ import torch
 
 from bench.arms import random_qwen
 from bench.machine import describe
-from bench.training import measure, table
+from bench.training import Result, measure, table
 from swarm.recipe.schema import Grpo, Lora, Model, StageSettings
 from swarm.training import tiny
 from swarm.training.learner import Learner, TrainingGroup
@@ -76,7 +76,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         p.error("PyTorch sees no CUDA device on this machine")
     deadline = time.monotonic() + options.minutes * 60
-    result: dict[str, object] = {"machine": describe() + f"- GPU: {torch.cuda.get_device_name()}\n", "results": []}
+    result: dict[str, object] = {"machine": describe() + f"- GPU: {torch.cuda.get_device_name()}\n"}
 
     def left() -> float:
         return deadline - time.monotonic()
@@ -103,12 +103,14 @@ def main() -> int:
             steps = {"smollm2": 30, "smollm2-long": 6}
             sets.insert(0, [(name, arm, options.smollm, steps[name]) for name in steps for arm in ("ours", "trl")])
             sets.append([("smollm2", "anchor", options.smollm, 4)])
-        results = []
+        results: list[Result] = []
+
+        def keep(found: list[Result]) -> None:
+            options.out.write_text(json.dumps({**result, "results": results + found}))
+
         for number, runs in enumerate(sets):
             repeats = options.repeats if number == 0 else 1
-            results += measure(runs, repeats, device="cuda", limit_s=left)
-            result["results"] = results
-            options.out.write_text(json.dumps(result))
+            results += measure(runs, repeats, device="cuda", limit_s=left, keep=keep)
     print("\n".join(table(results)))
     return 0
 

@@ -115,13 +115,16 @@ def main() -> int:
     if not options.render:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         directory = obtain("HuggingFaceTB/SmolLM2-135M-Instruct", print)
-        results = measure(
+        machine = describe() + f"- load of the machine at the start: {os.getloadavg()[0]:.1f} processes\n"
+        measure(
             [(options.workload, arm, directory, options.steps) for arm in options.arms],
             options.repeats,
             device="cpu",
             limit_s=lambda: options.limit_s,
+            keep=lambda found: CPU_RESULTS.write_text(
+                json.dumps({"machine": machine, "command": command, "results": found})
+            ),
         )
-        CPU_RESULTS.write_text(json.dumps({"machine": describe(), "command": command, "results": results}))
     elif CPU_RESULTS.is_file():
         command = json.loads(CPU_RESULTS.read_text())["command"]
     render(command.strip())
@@ -129,10 +132,18 @@ def main() -> int:
 
 
 def measure(
-    runs: Sequence[tuple[str, str, Path, int]], repeats: int, *, device: str, limit_s: Callable[[], float]
+    runs: Sequence[tuple[str, str, Path, int]],
+    repeats: int,
+    *,
+    device: str,
+    limit_s: Callable[[], float],
+    keep: Callable[[list[Result]], object],
 ) -> list[Result]:
-    """Every (workload, arm, model, steps), `repeats` times, taking turns; stops where no time is left."""
-    results = []
+    """Every (workload, arm, model, steps), `repeats` times, taking turns; `keep` gets what there is after each run.
+
+    Stops where no time is left.
+    """
+    results: list[Result] = []
     for seed in range(repeats):
         for workload, arm, directory, steps in runs:
             left = limit_s()
@@ -140,6 +151,7 @@ def measure(
                 print("no time left", flush=True)
                 return results
             results.append(run_arm(workload, arm, directory, device=device, steps=steps, seed=seed, limit_s=left))
+            keep(results)
     return results
 
 

@@ -95,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
     device = p.add_argument_group("device")
     device.add_argument("--device", help="cuda, mps or cpu (default: the best one here)")
     device.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the model")
+    device.add_argument(
+        "--sampler", choices=("local", "vllm"), default="local", help="vllm: pip install 'rl-swarm[vllm]', CUDA only"
+    )
     p.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     return p
 
@@ -173,6 +176,7 @@ def _run_peer(
                 relays=tuple(options.relay),
                 device=options.device,
                 threads=options.threads,
+                sampler=options.sampler,
                 wait_for=options.wait_for,
             ),
             emit,

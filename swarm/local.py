@@ -179,6 +179,7 @@ class Children:
             "--device": options.device,
             "--track": options.track,
             "--threads": threads,
+            "--sampler": options.sampler,
             "--wait-for": max(options.peers, options.wait_for),
             "--name": f"{options.name}-{index}" if options.name else None,
             "--port": options.port + index - 1 if options.port else None,

@@ -78,6 +78,10 @@ class RoundReport:
     """By how much the merge changed the share of fresh questions answered right."""
     help: dict[str, Any] | None = None
     """What merging with others has brought so far, `swarm.round.benefit.Help`."""
+    joules: float | None = None
+    """Energy used in the round; None where the machine does not tell."""
+    peak_memory: int | None = None
+    """Bytes in use at most so far: of tensors on a GPU, else of the process."""
     points: float = 0.0
     informedness: float | None = None
     """Of this peer as a judge, over its audits so far."""
@@ -156,6 +160,7 @@ class Driver:
         undelivered: set[str] = set()
         reader = Reader(self._learner, self._recipe, seed, book, self._calibration)
         tokens_before = self._learner.counters.generated_tokens
+        joules_before = self._learner.joules()
         refused_before = Counter(self._exchange.refused)
 
         def publish(record: StageRecord) -> None:
@@ -228,6 +233,9 @@ class Driver:
         audits = reader.audited()
         self._score(reader, book, audits, report)
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
+        joules = self._learner.joules()
+        report.joules = None if joules is None or joules_before is None else round(joules - joules_before, 1)
+        report.peak_memory = self._learner.peak_memory()
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
         return Outcome(
             report, list(rows.values()), [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered

@@ -3,10 +3,11 @@
 import sqlite3
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from swarm import PROTOCOL, __version__
 from swarm.chain.outbox import Outbox
@@ -25,6 +26,7 @@ from swarm.network.traffic import Traffic
 from swarm.recipe.schema import Recipe
 from swarm.round.accusation import Accuser, reporter
 from swarm.round.clock import Clock, lifetime_s
+from swarm.round.committing import Committer
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
@@ -33,12 +35,14 @@ from swarm.round.heldout import measure
 from swarm.round.home import Home
 from swarm.round.merging import Merger
 from swarm.round.peer_cache import PeerCache
+from swarm.round.planning import make_plan
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
 from swarm.settlement.settler import Settler
+from swarm.training.checkpoint import Snapshot
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
 
@@ -66,6 +70,7 @@ class Options:
     relays: tuple[str, ...] = ()
     device: str | None = None
     threads: int | None = None
+    sampler: Literal["local", "vllm"] = "local"
     wait_for: int = 1
     """Peers, this one included, that should be here before the first round starts."""
 
@@ -98,7 +103,10 @@ class Peer:
             self._register()
             self._appear(stack)
             self._settle(stack)
+            self._committer = Committer()
+            stack.callback(self._committer.close)
             finished = self._play_all()
+            self._committer.join()
             self._presence.say(leaving=True)
             summary = self._summary(time.monotonic() - started, finished)
             self._emit("finished" if finished else "stopped", summary=summary)
@@ -191,12 +199,14 @@ class Peer:
             seed=recipe.heldout.seed % 2**31,
             device=options.device,
             threads=options.threads,
+            sampler=options.sampler,
         )
         last = self._journal.last_round()
         if last is not None:
             self._learner.restore(self._home.checkpoint(last.checkpoint))
             self._emit("resumed", round=last.number, ordinal=last.ordinal)
         self._emit("model", model=self._learner.name, device=self._learner.device_name)
+        make_plan(self._journal, recipe, self._learner, self._emit)
 
     def _register(self) -> None:
         self._check_stop()
@@ -324,6 +334,7 @@ class Peer:
         return True
 
     def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
+        self._committer.join()  # the round needs the audits of the one before
         self._journal.put("begun", str(number))  # killed in it, this peer must not say something else in it later
         schedule.begin(number, ordinal, self._learner.counters.generated_tokens_per_second)
         started = time.time()
@@ -337,37 +348,46 @@ class Peer:
             seed_from_chain=from_chain,
         )
         before = self._network.traffic()
-        try:
+        with self._kept(ordinal):
             outcome = driver.run(number, ordinal, seed, schedule)
-            outcome.report.network = _network_figures(before, self._network)
-            schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
-            self._commit(outcome, started, seed)
+        outcome.report.network = _network_figures(before, self._network)
+        schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
+        snapshot, finished = self._learner.snapshot(), time.time()
+        self._committer.start(lambda: self._commit(outcome, snapshot, started, finished, seed))
+
+    def _commit(self, outcome: Outcome, snapshot: Snapshot, started: float, finished: float, seed: bytes) -> None:
+        """Checkpoint first, journal after: a checkpoint that no round names is only clutter."""
+        report = outcome.report
+        name = f"{report.ordinal:09d}"
+        with self._kept(report.ordinal):
+            snapshot.write(self._home.checkpoint(name))
+            self._journal.commit_round(
+                report.number,
+                report.ordinal,
+                started=started,
+                finished=finished,
+                seed=seed,
+                checkpoint=name,
+                report=asdict(report),
+                records=outcome.records,
+                audits=outcome.audits,
+            )
+        self._home.forget_checkpoints(name)
+        self._emit("round_done", **asdict(report))
+
+    @contextmanager
+    def _kept(self, ordinal: int) -> Iterator[None]:
+        """A disk that fails inside is said in one sentence."""
+        try:
+            yield
         except (OSError, sqlite3.OperationalError) as error:
             raise SwarmError(
                 f"round {ordinal} could not be kept in {self._home.path}: {error}; "
                 f"free some disk space and start again, it goes on after round {ordinal - 1}"
             ) from error
-        self._emit("round_done", **asdict(outcome.report))
-
-    def _commit(self, outcome: Outcome, started: float, seed: bytes) -> None:
-        """Checkpoint first, journal after: a checkpoint that no round names is only clutter."""
-        report = outcome.report
-        name = f"{report.ordinal:09d}"
-        self._learner.save(self._home.checkpoint(name))
-        self._journal.commit_round(
-            report.number,
-            report.ordinal,
-            started=started,
-            finished=time.time(),
-            seed=seed,
-            checkpoint=name,
-            report=asdict(report),
-            records=outcome.records,
-            audits=outcome.audits,
-        )
-        self._home.forget_checkpoints(name)
 
     def _measure(self, ordinal: int) -> None:
+        self._committer.join()  # so that a measurement never stands for a round that was not kept
         measure(self._journal, self._recipe, self._learner, ordinal, self._emit)
 
     def _summary(self, seconds: float, finished: bool) -> dict[str, Any]:

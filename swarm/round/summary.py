@@ -1,5 +1,6 @@
 """What came of a peer's rounds, in the form that `--summary` writes."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +38,9 @@ def summarise_peer(
         "help": next((report["help"] for report in reversed(reports) if report.get("help")), None),
         "updates": sum(bool(report["updated"]) for report in reports),
         "generated_tokens": sum(report["generated_tokens"] for report in reports),
+        "memory_plan": json.loads(journal.get("memory_plan") or "null"),
+        "peak_memory": max((report.get("peak_memory") or 0 for report in reports), default=0) or None,
+        "joules": sum(report.get("joules") or 0.0 for report in reports) or None,
         "tokens_per_s": round(learner.counters.generated_tokens_per_second, 1),
         "finished": finished,
         "points": round(sum(report["points"] for report in reports), 6),

@@ -7,6 +7,7 @@ atomically after a version is on the disk, so a reader finds the old state or th
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +20,54 @@ from swarm.errors import SwarmError
 FORMAT = 1
 
 
-def write(
-    directory: Path,
-    weights: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-) -> None:
-    """Save weights, their optimiser moments and `state` (JSON values) as the current version of `directory`.
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy in the processor's memory; the model may go on changing while it is written."""
 
-    Raises:
-        SwarmError: the disk is full or the directory cannot be written.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        version = f"{_number(_current(directory)) + 1:08d}"
-        target = directory / version
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        save_file(_on_cpu(weights), target / "weights.safetensors")
-        moments = {
-            f"{name}/{moment}": tensor
-            for name, weight in weights.items()
-            for moment, tensor in optimizer.state[weight].items()
-            if moment != "step"
-        }
-        save_file(_on_cpu(moments), target / "optimizer.safetensors")
+    weights: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    ) -> "Snapshot":
+        """Of weights, their optimiser state and `state` (JSON values)."""
         steps = {name: float(optimizer.state[weight]["step"]) for name, weight in weights.items()}
-        text = json.dumps({"format": FORMAT, **state, "optimizer_steps": steps}, allow_nan=False)
-        (target / "state.json").write_text(text)
-        for path in (*target.iterdir(), target):
-            _flush(path)
-        (directory / "current.new").write_text(version)
-        _flush(directory / "current.new")
-        os.replace(directory / "current.new", directory / "current")
-        _flush(directory)
-    except (OSError, SafetensorError) as error:
-        raise SwarmError(f"the checkpoint in {directory} could not be written: {error}; is the disk full?") from error
-    for old in directory.iterdir():
-        if old.is_dir() and old.name != version:
-            shutil.rmtree(old, ignore_errors=True)
+        return cls(
+            _copies(weights),
+            _copies(_moments(weights, optimizer)),
+            {"format": FORMAT, **state, "optimizer_steps": steps},
+        )
+
+    def write(self, directory: Path) -> None:
+        """Make it the current version of `directory`.
+
+        Raises:
+            SwarmError: the disk is full or the directory cannot be written.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            version = f"{_number(_current(directory)) + 1:08d}"
+            target = directory / version
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir()
+            save_file(self.weights, target / "weights.safetensors")
+            save_file(self.moments, target / "optimizer.safetensors")
+            (target / "state.json").write_text(json.dumps(self.state, allow_nan=False))
+            for path in (*target.iterdir(), target):
+                _flush(path)
+            (directory / "current.new").write_text(version)
+            _flush(directory / "current.new")
+            os.replace(directory / "current.new", directory / "current")
+            _flush(directory)
+        except (OSError, SafetensorError) as error:
+            raise SwarmError(
+                f"the checkpoint in {directory} could not be written: {error}; is the disk full?"
+            ) from error
+        for old in directory.iterdir():
+            if old.is_dir() and old.name != version:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def read_state(directory: Path) -> dict[str, Any]:
@@ -92,12 +102,7 @@ def read_tensors(directory: Path, weights: dict[str, torch.nn.Parameter], optimi
     except (OSError, SafetensorError) as error:
         raise SwarmError(f"the checkpoint in {directory} is damaged: {error}; remove it to start afresh") from error
     expected = {name: weight.shape for name, weight in weights.items()}
-    places = {
-        f"{name}/{moment}": tensor
-        for name, weight in weights.items()
-        for moment, tensor in optimizer.state[weight].items()
-        if moment != "step"
-    }
+    places = _moments(weights, optimizer)
     steps = state.get("optimizer_steps", {})
     if (
         {name: tensor.shape for name, tensor in saved.items()} != expected
@@ -128,8 +133,21 @@ def _number(version: str | None) -> int:
     return int(version) if version is not None else 0
 
 
-def _on_cpu(tensors: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _moments(weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's tensors by weight and kind; the number of steps is kept apart."""
+    return {
+        f"{name}/{kind}": tensor
+        for name, weight in weights.items()
+        for kind, tensor in optimizer.state[weight].items()
+        if kind != "step"
+    }
+
+
+def _copies(tensors: Any) -> dict[str, torch.Tensor]:
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
 
 
 def _flush(path: Path) -> None:

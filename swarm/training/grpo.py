@@ -24,6 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from swarm.recipe.schema import Grpo
 from swarm.training import memory
+from swarm.training.head import chunk_tokens
 from swarm.training.layout import Tokens
 from swarm.training.model import Loaded
 from swarm.training.optimizer import make_optimizer
@@ -34,6 +35,8 @@ from swarm.training.scorer import completion_logprobs
 RATIO_CAP = 10.0
 """Probability ratio above which a token is ignored even where clipping would not bound it, that is where the advantage
 is negative (dual clip: Ye et al. 2020, arXiv 1912.09729): one odd fetched row must not own the whole gradient."""
+MIN_ROWS = 4
+"""Rows per pass below which keeping every layer's activations is not worth it."""
 LOG_RATIO_LIMIT = 30.0
 """Behaviour log-probabilities are raised to at least minus this, so that a ratio stays finite in fp32."""
 
@@ -97,6 +100,21 @@ class UpdateReport:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How an update fits into memory."""
+
+    micro_batch: int
+    """Rows per forward and backward pass, at most."""
+    checkpointing: bool
+    """Layers are computed again in the backward pass instead of being kept."""
+    chunk_tokens: int
+    """Tokens whose logits exist at once."""
+    free_bytes: int
+    """When it was made."""
+    why: str
+
+
+@dataclass(frozen=True)
 class Row:
     prompt: Tokens
     completion: Tokens
@@ -118,6 +136,7 @@ class Updater:
         self._shape = memory.Shape.of(loaded.model.config)
         self.micro_batch = settings.micro_batch
         """Rows per pass: the recipe's, halved whenever memory ran out."""
+        self.checkpointing = False
         self.updates = 0
         """Calls of `update` that made a step."""
         # LoRA's starting model is the one without its adapter; without LoRA it has to be kept.
@@ -175,18 +194,60 @@ class Updater:
         self.updates += 1
         return report(None, loss, grad_norm)
 
+    def plan(self, prompt_tokens: int, new_tokens: int, samples: int) -> Plan:
+        """Choose micro-batch and checkpointing for groups of `samples` completions of `new_tokens` each.
+
+        On a GPU the choice is tried, forward and backward, and halved until it fits. On a CPU the estimate decides:
+        there a process that takes too much is killed rather than told.
+        """
+        place = self._loaded.device.place
+        free = memory.free_bytes(place)
+        tokens = prompt_tokens + new_tokens
+        plain = memory.training_rows(self._shape, tokens, free, checkpointing=False)
+        wanted = min(self._settings.micro_batch, samples)
+        self._set_checkpointing(plain < min(wanted, MIN_ROWS))
+        fitting = memory.training_rows(self._shape, tokens, free, checkpointing=self.checkpointing)
+        self.micro_batch = min(self._settings.micro_batch, fitting)
+        why = f"of {free / 2**30:.1f} GiB free, an estimated {plain} rows of {tokens} tokens fit, {fitting} as chosen"
+        if place.type == "cuda":
+            before = self.micro_batch, self.checkpointing
+            row = Row((0,) * prompt_tokens, (0,) * new_tokens, (-1.0,) * new_tokens, 1.0, 1.0, True, False, 0)
+            if self._gradient([row] * min(self.micro_batch, samples)) is None:
+                why += "; tried, and not even one row fits"
+            elif (self.micro_batch, self.checkpointing) != before:
+                why += f"; tried, and {before[0]} rows did not fit"
+            else:
+                why += "; tried, and they do"
+            self.optimizer.zero_grad(set_to_none=True)
+            memory.release(place)
+        return Plan(self.micro_batch, self.checkpointing, chunk_tokens(self._loaded.parts, place), free, why)
+
+    def _set_checkpointing(self, on: bool) -> None:
+        self.checkpointing = on
+        model = self._loaded.model
+        with quiet():
+            if on:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            else:
+                model.gradient_checkpointing_disable()
+
     def _gradient(self, rows: list[Row]) -> float | None:
         """Leaves the gradient of all rows in the weights; the loss, or None where not even one row fits."""
         tokens = max(len(row.prompt) for row in rows) + max(len(row.completion) for row in rows)
-        scored = max(len(row.completion) for row in rows)
         free = memory.free_bytes(self._loaded.device.place)
-        size = min(self.micro_batch, len(rows), memory.training_rows(self._shape, tokens, scored, free))
+        fitting = memory.training_rows(self._shape, tokens, free, checkpointing=self.checkpointing)
+        size = min(self.micro_batch, len(rows), fitting)
         while True:
             loss = self._attempt(rows, size)
-            if loss is not None or size == 1:
+            if loss is not None:
                 return loss
             memory.release(self._loaded.device.place)
-            size = self.micro_batch = size // 2
+            if size > 1:
+                size = self.micro_batch = size // 2
+            elif not self.checkpointing:
+                self._set_checkpointing(True)
+            else:
+                return None
 
     def _attempt(self, rows: list[Row], size: int) -> float | None:
         """`_accumulate`, or None when memory ran out; a function of its own so that a failed attempt is let go."""

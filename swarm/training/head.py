@@ -23,7 +23,7 @@ def chosen_logprobs(
         chosen: (tokens,).
         temperatures: (tokens,), divides the logits; None: 1.
     """
-    size = max(1, CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cpu"]) // (4 * parts.vocabulary))
+    size = chunk_tokens(parts, hidden.device)
     pieces = []
     for start in range(0, len(hidden), size):
         part = slice(start, start + size)
@@ -34,6 +34,11 @@ def chosen_logprobs(
         else:
             pieces.append(_chunk(*arguments))
     return torch.cat(pieces) if pieces else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def chunk_tokens(parts: Parts, device: torch.device) -> int:
+    """Tokens whose logits exist at once."""
+    return max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"]) // (4 * parts.vocabulary))
 
 
 def _chunk(parts: Parts, hidden: torch.Tensor, chosen: torch.Tensor, temperatures: torch.Tensor | None) -> torch.Tensor:

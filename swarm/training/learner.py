@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -12,14 +13,15 @@ from swarm.errors import SwarmError
 from swarm.recipe.schema import Grpo, StageSettings
 from swarm.recipe.schema import Model as ModelSettings
 from swarm.training import checkpoint, memory, text
-from swarm.training.grpo import TrainingGroup, Updater, UpdateReport
+from swarm.training.energy import Energy
+from swarm.training.grpo import Plan, TrainingGroup, Updater, UpdateReport
 from swarm.training.layout import Tokens
 from swarm.training.merging import MAX_BLOB_BYTES, Delta, Origin
 from swarm.training.model import Loaded, fingerprint_of, load
 from swarm.training.sampler import Drawn, LocalSampler, Sampler
 from swarm.training.scorer import sum_logprobs
 
-__all__ = ["Completion", "Counters", "Learner", "TrainingGroup", "UpdateReport"]
+__all__ = ["Completion", "Counters", "Learner", "Plan", "TrainingGroup", "UpdateReport"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Learner:
         self.counters = Counters()
         self._loaded = loaded
         self._shape = memory.Shape.of(loaded.model.config)
+        self._energy = Energy(loaded.device.place)
         self._sampler: Sampler = LocalSampler(loaded.parts, loaded.device, loaded.end_ids, loaded.pad)
         self._updater = Updater(loaded, grpo, seed=seed)
         self._fingerprint: str | None = None
@@ -76,15 +79,22 @@ class Learner:
         seed: int,
         device: str | None = None,
         threads: int | None = None,
+        sampler: Literal["local", "vllm"] = "local",
     ) -> "Learner":
         """The model in `directory` (see `swarm.training.obtain`), ready to sample and to train.
 
         Raises:
-            SwarmError: the directory holds no model that loads, or the device does not exist.
+            SwarmError: the directory holds no model that loads, the device does not exist, or vLLM is not there.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        return cls(load(directory, model, seed=seed, device=device), model.id, grpo, seed=seed)
+        loaded = load(directory, model, seed=seed, device=device)
+        learner = cls(loaded, model.id, grpo, seed=seed)
+        if sampler == "vllm":
+            from swarm.training.vllm_sampler import VllmSampler
+
+            learner._sampler = VllmSampler(loaded, directory, seed)
+        return learner
 
     @property
     def fingerprint(self) -> str:
@@ -158,8 +168,7 @@ class Learner:
         bos = text.begins_with(self._loaded.tokenizer)
         whole = [(prefix or bos or after[:1], after if prefix or bos else after[1:]) for prefix, after in pairs]
         tokens = max(len(prefix) for prefix, _ in whole) + max(len(after) for _, after in whole)
-        scored = max(len(after) for _, after in whole)
-        rows = memory.scoring_rows(self._shape, tokens, scored, self._free())
+        rows = memory.scoring_rows(self._shape, tokens, self._free())
         while True:
             sums = self._sum_logprobs(whole, min(rows, len(whole)))
             if sums is not None:
@@ -174,6 +183,7 @@ class Learner:
 
     def update(self, groups: Sequence[TrainingGroup]) -> UpdateReport:
         """One GRPO step on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
+        self._sampler.release()
         report = self._updater.update(groups)
         self._fingerprint = None
         self._sampler.weights_changed()
@@ -204,12 +214,28 @@ class Learner:
     def set_learning_rate(self, learning_rate: float) -> None:
         self._updater.set_learning_rate(learning_rate)
 
+    def plan(self, prompt_tokens: int, new_tokens: int, samples: int) -> Plan:
+        """Choose how the update fits into memory, by the largest group that will come; see `Plan`."""
+        return self._updater.plan(prompt_tokens, new_tokens, samples)
+
+    def joules(self) -> float | None:
+        """Energy used since the model was loaded; None where the machine does not tell."""
+        return self._energy.joules()
+
+    def peak_memory(self) -> int:
+        """Bytes, at most at once so far: of tensors on a GPU, else of this process."""
+        return memory.peak_bytes(self._loaded.device.place)
+
     def save(self, directory: Path) -> None:
-        """Weights (with LoRA: the adapter), optimiser and counters, atomically; what was saved there before goes.
+        """`snapshot` and write it: atomically; what was saved there before goes.
 
         Raises:
             SwarmError: the directory cannot be written.
         """
+        self.snapshot().write(directory)
+
+    def snapshot(self) -> checkpoint.Snapshot:
+        """A copy of weights (with LoRA: the adapter), optimiser and counters, which another thread may write."""
         state = {
             "model": self.name,
             "base": self._loaded.base_fingerprint,
@@ -217,7 +243,7 @@ class Learner:
             "updates": self._updater.updates,
             "micro_batch": self._updater.micro_batch,
         }
-        checkpoint.write(directory, self._loaded.trainable, self._updater.optimizer, state)
+        return checkpoint.Snapshot.of(self._loaded.trainable, self._updater.optimizer, state)
 
     def restore(self, directory: Path) -> None:
         """Continue from `save`: the next losses are the ones that would have come.

@@ -17,7 +17,7 @@ SHARE_OF_FREE = 0.6
 ACTIVATIONS_PER_TOKEN = 28
 """fp32 numbers that a backward pass keeps per token, layer and hidden unit; measured 20 to 25 on Llama shapes."""
 LOGITS_COPIES = 4
-"""Copies of a token's fp32 logits alive at once: logits, temperature, log-softmax, gradient."""
+"""Copies of a row's next logits alive at once while it samples: logits, temperature, log-softmax, cumulated."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,18 @@ def peak_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def training_rows(shape: Shape, tokens: int, completion_tokens: int, free: int) -> int:
-    """Rows of `tokens`, of which `completion_tokens` are scored, that a forward and backward pass can hold; >= 1."""
-    row = 4 * (
-        tokens * shape.layers * shape.hidden * ACTIVATIONS_PER_TOKEN
-        + completion_tokens * shape.vocabulary * LOGITS_COPIES
-    )
-    return max(1, int(free * SHARE_OF_FREE) // row)
+def training_rows(shape: Shape, tokens: int, free: int, *, checkpointing: bool) -> int:
+    """Rows of `tokens` that a forward and backward pass can hold; >= 1.
+
+    With checkpointing a layer keeps only what goes into it, and one layer at a time is computed again.
+    """
+    kept = shape.layers + ACTIVATIONS_PER_TOKEN if checkpointing else shape.layers * ACTIVATIONS_PER_TOKEN
+    return max(1, int(free * SHARE_OF_FREE) // (4 * tokens * shape.hidden * kept))
 
 
-def scoring_rows(shape: Shape, tokens: int, completion_tokens: int, free: int) -> int:
+def scoring_rows(shape: Shape, tokens: int, free: int) -> int:
     """The same for a forward pass alone, where only one layer's activations live at a time; >= 1."""
-    row = 4 * (tokens * shape.hidden * ACTIVATIONS_PER_TOKEN + completion_tokens * shape.vocabulary * LOGITS_COPIES)
-    return max(1, int(free * SHARE_OF_FREE) // row)
+    return max(1, int(free * SHARE_OF_FREE) // (4 * tokens * shape.hidden * ACTIVATIONS_PER_TOKEN))
 
 
 def sampling_rows(shape: Shape, tokens: int, free: int) -> int:

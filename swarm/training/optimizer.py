@@ -73,15 +73,15 @@ class AdamW8bit(torch.optim.Optimizer):
         update = square.div(1 - second**steps).sqrt_().add_(group["eps"])
         torch.div(mean, update, out=update).mul_(-group["lr"] / (1 - first**steps))
         moved = weight.float().mul_(1 - group["lr"] * group["weight_decay"]).add_(update)
+        generator = torch.Generator(weight.device).manual_seed(
+            (self._seed * 1_000_003 + steps * 10_007 + number) % 2**63
+        )
         if weight.dtype == torch.bfloat16:
-            generator = torch.Generator(weight.device).manual_seed(
-                (self._seed * 1_000_003 + steps * 10_007 + number) % 2**63
-            )
             weight.copy_(round_at_random(moved, generator))
         else:
             weight.copy_(moved)
         if "mean_codes" in state:
-            _keep(state, mean, square)
+            _keep(state, mean, square, generator)
 
 
 def round_at_random(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -115,7 +115,7 @@ def _moments(state: dict[str, torch.Tensor], weight: torch.Tensor) -> tuple[torc
     return _as_weight(mean, weight), _as_weight(square, weight)
 
 
-def _keep(state: dict[str, torch.Tensor], mean: torch.Tensor, square: torch.Tensor) -> None:
+def _keep(state: dict[str, torch.Tensor], mean: torch.Tensor, square: torch.Tensor, generator: torch.Generator) -> None:
     """Codes are square roots of the mean's, fourth roots of the square's share of the block's largest: fine near 0."""
     blocks = _in_blocks(mean)
     scale = blocks.abs().amax(dim=1, keepdim=True)
@@ -124,8 +124,10 @@ def _keep(state: dict[str, torch.Tensor], mean: torch.Tensor, square: torch.Tens
     state["mean_scales"].copy_(scale)
     blocks = _in_blocks(square)
     scale = blocks.amax(dim=1, keepdim=True)
-    # Rounded up: what is divided by must not become 0.
-    state["square_codes"].copy_((blocks / scale.clamp(min=1e-30)).pow_(0.25).mul_(255).ceil_().clamp_(max=255))
+    codes = (blocks / scale.clamp(min=1e-30)).pow_(0.25).mul_(255)
+    # At random, since it changes by 0.1% a step, which to the nearest would be lost; what is divided by stays above 0.
+    up = torch.rand(codes.shape, generator=generator, device=codes.device)
+    state["square_codes"].copy_(torch.where(codes > 0, codes.add(up).floor_().clamp_(1, 255), 0.0))
     state["square_scales"].copy_(scale)
 
 

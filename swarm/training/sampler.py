@@ -31,7 +31,7 @@ class Drawn:
 
 
 class Sampler(Protocol):
-    """Whatever completes prompts: `LocalSampler`, or vLLM (`swarm.training.vllm`)."""
+    """Whatever completes prompts: `LocalSampler`, or vLLM (`VllmSampler`)."""
 
     def draw(
         self,
@@ -55,7 +55,7 @@ class Sampler(Protocol):
         """Called after every update."""
 
     def release(self) -> None:
-        """Give memory back until the next `draw`."""
+        """Called before every update: give back memory that the next `draw` can have again."""
 
 
 class LocalSampler:
@@ -71,7 +71,7 @@ class LocalSampler:
         pass  # they are the same tensors
 
     def release(self) -> None:
-        self._decoder.forget()
+        pass  # there is only the model itself, and recorded steps of a few rows, which are dear to make
 
     @torch.no_grad()
     def draw(
@@ -98,7 +98,7 @@ class LocalSampler:
                 if rows == 1:
                     raise MemoryError(f"one prompt of {len(prompts[chunk[0]])} tokens does not fit into memory")
                 rows = max(1, min(rows, len(chunk) * together) // 2)
-                self.release()
+                self._decoder.forget()
                 memory.release(self._device.place)
                 continue
             for place, index in enumerate(chunk):

@@ -1,0 +1,107 @@
+"""Completions by vLLM on the same GPU, which sleeps while the model is trained: `pip install 'rl-swarm[vllm]'`.
+
+vLLM draws with random numbers of its own, so nobody can compute again what such a peer drew; and its kernels are not
+those of the update, so the ratios of own rows are not exactly 1 (`UpdateReport.mean_ratio_drift` says by how much).
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swarm.errors import SwarmError
+from swarm.training.layout import Tokens
+from swarm.training.model import Loaded
+from swarm.training.sampler import Drawn
+
+MEMORY_SHARE = 0.3
+"""Of the GPU that vLLM takes while it is awake."""
+
+
+class VllmSampler:
+    def __init__(self, loaded: Loaded, directory: Path, seed: int) -> None:
+        """Start vLLM on the model in `directory`, and put it to sleep.
+
+        Raises:
+            SwarmError: vLLM is not installed, or the model is not on a CUDA GPU.
+        """
+        if loaded.device.place.type != "cuda":
+            raise SwarmError("vLLM samples on a CUDA GPU only; leave --sampler out on this machine")
+        try:
+            from vllm import LLM, SamplingParams
+        except ImportError as error:
+            raise SwarmError("vLLM is not installed; pip install 'rl-swarm[vllm]', or leave --sampler out") from error
+        self._loaded = loaded
+        self._parameters = SamplingParams
+        self._engine = LLM(
+            model=str(directory),
+            dtype="bfloat16",
+            seed=seed,
+            gpu_memory_utilization=MEMORY_SHARE,
+            enable_sleep_mode=True,
+            logprobs_mode="processed_logprobs",  # at the sampling temperature, as the update takes them
+            trust_remote_code=False,
+        )
+        self._engine.sleep(level=1)
+        self._asleep = True
+        self._old = True
+
+    def weights_changed(self) -> None:
+        self._old = True
+
+    def release(self) -> None:
+        if not self._asleep:
+            self._engine.sleep(level=1)
+            self._asleep = True
+
+    def draw(
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        samples: int,
+        max_new_tokens: int,
+        temperature: float | None,
+        seed: int,
+        rows: int,
+    ) -> list[list[Drawn]]:
+        if self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
+        if self._old:
+            self._engine.apply_model(lambda model: model.load_weights(merged_weights(self._loaded.model)))
+            self._engine.reset_prefix_cache()
+            self._old = False
+        parameters = self._parameters(
+            n=samples,
+            temperature=temperature or 0.0,
+            max_tokens=max_new_tokens,
+            seed=seed % 2**31,
+            logprobs=0,
+            stop_token_ids=sorted(self._loaded.end_ids),
+            ignore_eos=False,
+        )
+        answers = self._engine.generate(
+            [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters, use_tqdm=False
+        )
+        return [[_drawn(one) for one in answer.outputs] for answer in answers]
+
+
+def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors as the model without LoRA has them, each adapter added to a copy of its matrix."""
+    for name, module in model.named_modules():
+        clean = name.removeprefix("base_model.model.")
+        if hasattr(module, "get_delta_weight"):
+            weight = module.base_layer.weight.detach()
+            yield f"{clean}.weight", (weight.float() + module.get_delta_weight("default").float()).to(weight.dtype)
+            if module.base_layer.bias is not None:
+                yield f"{clean}.bias", module.base_layer.bias.detach()
+        elif ".lora_" not in name and not name.endswith("base_layer"):
+            for own, weight in module.named_parameters(recurse=False):
+                yield f"{clean}.{own}", weight.detach()
+
+
+def _drawn(one: Any) -> Drawn:
+    tokens = tuple(one.token_ids)
+    logprobs = tuple(float(at[token].logprob) for token, at in zip(tokens, one.logprobs, strict=True))
+    return Drawn(tokens, logprobs, one.finish_reason == "stop")
