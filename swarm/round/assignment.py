@@ -1,7 +1,7 @@
 """Who does what in a round: a pure function of the round's seed and of who is there."""
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -32,24 +32,91 @@ def items_of(recipe: Recipe, seed: bytes, author: str, tasks: int) -> list[Item]
     return [Item(author, task, draw(seed, "sample", author, task) % samples) for task in drawn]
 
 
-def judges_of(recipe: Recipe, seed: bytes, roster: Mapping[str, int]) -> dict[Item, list[str]]:
-    """The judges of every item: never its author, evenly spread, at most `critique.items` per judge.
+def judges_of(
+    recipe: Recipe,
+    seed: bytes,
+    roster: Mapping[str, int],
+    owners: Mapping[str, str] | None = None,
+    before: Collection[str] = (),
+) -> dict[Item, list[str]]:
+    """The judges of every item: never its author or a peer of the same owner, evenly spread, at most `critique.items`
+    per judge, and, where there are others, nobody who judged this author in the round before.
 
     Args:
         roster: how many tasks each peer has answered, as announced: what a peer has fetched differs from peer to peer.
+        owners: who a peer belongs to; a peer without one is its own owner.
+        before: the pairs of the round before, as `pairs_of` gives them.
     """
     ring = sorted(roster, key=lambda peer: draw(seed, "ring", peer))
-    others = len(ring) - 1
-    judges = min(recipe.sharing.judges, others)
+    wanted = min(recipe.sharing.judges, len(ring) - 1)
+    owner = {peer: (owners or {}).get(peer, peer) for peer in ring}
     load: dict[str, int] = dict.fromkeys(ring, 0)
     assigned: dict[Item, list[str]] = {}
     for place, author in enumerate(ring):
+        around = [ring[(place + 1 + step) % len(ring)] for step in range(len(ring) - 1)]
+        others = [peer for peer in around if owner[peer] != owner[author]]
+        fresh = [peer for peer in others if pair(peer, author) not in before]
         for index, item in enumerate(items_of(recipe, seed, author, roster[author])):
-            drawn = [ring[(place + 1 + (index * judges + k) % others) % len(ring)] for k in range(judges)]
-            assigned[item] = [judge for judge in drawn if load[judge] < recipe.stages.critique.items]
-            for judge in assigned[item]:
+            drawn: list[str] = []
+            for choice in (fresh, others):
+                for step in range(len(choice)):
+                    judge = choice[(index * wanted + step) % len(choice)]
+                    if len(drawn) < wanted and judge not in drawn and load[judge] < recipe.stages.critique.items:
+                        drawn.append(judge)
+            assigned[item] = drawn
+            for judge in drawn:
                 load[judge] += 1
     return assigned
+
+
+def pair(judge: str, author: str) -> str:
+    """A judge and an author in 16 hexadecimal digits."""
+    return f"{draw(b'pair', judge, author):016x}"
+
+
+def pairs_of(assigned: Mapping[Item, Collection[str]]) -> frozenset[str]:
+    """Who judges whom in a round, for the next round's `before`."""
+    return frozenset(pair(judge, item.author) for item, judges in assigned.items() for judge in judges)
+
+
+class Assigner:
+    """Draws judges round after round: keeps the pairs of the round before, and forgets them when an epoch begins, so
+    that whoever missed a round soon draws the same again."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        owners: Callable[[int], Mapping[str, str]] = lambda number: {},
+        epoch_of: Callable[[int], int] = lambda number: 0,
+    ) -> None:
+        """`owners` gives who each linked peer belongs to at the start of a round."""
+        self._recipe = recipe
+        self._owners = owners
+        self._epoch_of = epoch_of
+        self._last: tuple[int, frozenset[str]] = (-1, frozenset())
+        self._drawn: tuple[int, frozenset[str]] = (-1, frozenset())
+
+    def resume(self, number: int, pairs: Collection[str]) -> None:
+        """Continue after a round whose pairs are known."""
+        self._drawn = (number, frozenset(pairs))
+
+    def draw(self, number: int, seed: bytes, roster: Mapping[str, int]) -> dict[Item, list[str]]:
+        """The judges of a round; the same round may be drawn again when the roster has grown."""
+        assigned = judges_of(self._recipe, seed, roster, self._owners(number), self.before(number))
+        self._drawn = (number, pairs_of(assigned))
+        return assigned
+
+    def before(self, number: int) -> frozenset[str]:
+        """The pairs that are not to meet again in a round."""
+        if self._drawn[0] != number:
+            self._last = self._drawn
+        known = self._last[0] >= 0 and self._epoch_of(self._last[0]) == self._epoch_of(number)
+        return self._last[1] if known else frozenset()
+
+    @property
+    def pairs(self) -> frozenset[str]:
+        """Those of the round drawn last."""
+        return self._drawn[1]
 
 
 def sources_of(recipe: Recipe, seed: bytes, peer_id: str, authors: Collection[str]) -> list[str]:

@@ -4,8 +4,8 @@ Needs no model: whoever has the recipe, the round's seed and the records finds t
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from swarm.journal.journal import AuditRow
 from swarm.judging.calibration import Calibration
@@ -13,13 +13,17 @@ from swarm.judging.jury import Vote, decide
 from swarm.judging.points import group_points, in_millionths
 from swarm.judging.scores import proper_score
 from swarm.recipe.schema import Recipe
+from swarm.recipe.seals import is_audit, prompts_by_seal, seal_of
 from swarm.recipe.tasks import Task, own_tasks, shared_tasks
 from swarm.recipe.verifiers import extract_answer, has_truth, verify
 from swarm.round.assignment import Item
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
+    AnyRecord,
     CritiqueRecord,
+    OpenedItem,
+    OpeningRecord,
     RevisionGroup,
     RevisionRecord,
     Rollout,
@@ -34,8 +38,9 @@ class Book:
     answers: dict[str, AnswerRecord] = field(default_factory=dict)
     critiques: dict[str, CritiqueRecord] = field(default_factory=dict)
     revisions: dict[str, RevisionRecord] = field(default_factory=dict)
+    openings: dict[str, OpeningRecord] = field(default_factory=dict)
 
-    def add(self, record: StageRecord) -> None:
+    def add(self, record: AnyRecord) -> None:
         match record:
             case AnswerRecord():
                 self.answers[record.peer_id] = record
@@ -43,6 +48,8 @@ class Book:
                 self.critiques[record.peer_id] = record
             case RevisionRecord():
                 self.revisions[record.peer_id] = record
+            case OpeningRecord():
+                self.openings[record.peer_id] = record
 
     def records(self) -> list[StageRecord]:
         return [*self.answers.values(), *self.critiques.values(), *self.revisions.values()]
@@ -61,7 +68,17 @@ class Book:
 class Evidence:
     """The records of one round, read with recipe and seed, and with what is known about the judges."""
 
-    def __init__(self, recipe: Recipe, seed: bytes, book: Book, calibration: Callable[[str], Calibration]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: bytes,
+        book: Book,
+        calibration: Callable[[str], Calibration],
+        spent: Collection[str] = (),
+    ) -> None:
+        """`spent`: the seals that were opened in earlier rounds; what everybody knows is no audit."""
+        self._spent = frozenset(spent)
+        self._read: tuple[tuple[OpeningRecord, ...], dict[str, OpenedItem]] = ((), {})
         self._recipe = recipe
         self._book = book
         self._calibration = calibration
@@ -70,12 +87,35 @@ class Evidence:
         self._own: dict[str, list[Task]] = {}
 
     def task(self, author: str, number: int) -> Task:
-        """Task `number` of an author: shared tasks first, then its own."""
+        """Task `number` of an author: shared tasks first, then its own; with the answer, where its seal was opened."""
         if number < len(self._shared):
-            return self._shared[number]
+            return self._opened(self._shared[number])
         if author not in self._own:
             self._own[author] = own_tasks(self._recipe, self._seed, author)
-        return self._own[author][number - len(self._shared)]
+        return self._opened(self._own[author][number - len(self._shared)])
+
+    def _opened(self, task: Task) -> Task:
+        seal = task.entry.get("seal")
+        opened = self.openings().get(seal) if seal else None
+        if opened is None:
+            return task
+        return replace(task, entry={**task.entry, "answer": opened.answer})
+
+    def openings(self) -> dict[str, OpenedItem]:
+        """The audits of the round among the sealed items, by seal: opened by what the seal binds, drawn by salt and
+        seed, and not known before. Who opened them does not matter."""
+        records = tuple(self._book.openings.values())
+        if records != self._read[0]:
+            found = {
+                opened.seal: opened
+                for record in records
+                for opened in record.groups
+                if opened.seal not in self._spent
+                and is_opening(self._recipe, opened)
+                and is_audit(opened.salt, self._seed, self._recipe.audits.share)
+            }
+            self._read = (records, found)
+        return self._read[1]
 
     def texts(self, record: StageRecord, rollouts: Sequence[Rollout]) -> list[str]:
         """What rollouts say, as their author wrote it."""
@@ -132,12 +172,18 @@ class Evidence:
         return texts if len(texts) == len(critiques) else None
 
     def audited(self) -> list[AuditRow]:
-        """All verdicts of the round whose truth the verifier knows, each distinct answer of a group once."""
+        """All verdicts of the round whose truth the verifier knows, each distinct answer of a group once.
+
+        Where the recipe has sealed items, only they count: on the others a judge could have run the verifier.
+        """
         found = []
+        sealed = bool(prompts_by_seal(self._recipe))
         for judge, record in self._book.critiques.items():
             for group in record.groups:
                 task = self.task(group.author, group.task)
                 texts = self.answer_texts(group.author, group.task)
+                if sealed and not task.entry.get("seal"):
+                    continue
                 if not has_truth(self._recipe, task) or len(texts) != len(group.verdicts) or judge == group.author:
                     continue
                 seen: set[str | None] = set()
@@ -160,6 +206,17 @@ class Evidence:
             case _:
                 judge = record.peer_id
                 return in_millionths(math.fsum(verdict_scores(audits, judge, self._calibration(judge))))
+
+
+def is_opening(recipe: Recipe, opened: OpenedItem) -> bool:
+    """Whether it opens a sealed item of the recipe."""
+    prompt = prompts_by_seal(recipe).get(opened.seal)
+    return prompt is not None and seal_of(prompt, opened.answer, opened.salt) == opened.seal
+
+
+def spent_by(recipe: Recipe, records: Iterable[OpeningRecord]) -> set[str]:
+    """The seals whose answers are known after some records, whatever round they were meant for."""
+    return {opened.seal for record in records for opened in record.groups if is_opening(recipe, opened)}
 
 
 def known(rewards: Sequence[float | None]) -> tuple[float, ...]:

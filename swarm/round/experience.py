@@ -6,7 +6,7 @@ quote, texts are decoded from the tokens, rewards are recomputed. What cannot be
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from swarm.judging.calibration import Calibration
@@ -43,8 +43,9 @@ class Reader(Evidence):
         seed: bytes,
         book: Book,
         calibration: Callable[[str], Calibration],
+        spent: Collection[str] = (),
     ) -> None:
-        super().__init__(recipe, seed, book, calibration)
+        super().__init__(recipe, seed, book, calibration, spent)
         self._learner = learner
         self.dropped: Counter[str] = Counter()
         """Groups that were not used, by reason."""
