@@ -8,9 +8,10 @@ from swarm.dashboard.history import History, Round
 from swarm.judging.calibration import WINDOW, Calibration, calibrate
 from swarm.network.announcements import Announcement, Refused, decode_record
 from swarm.recipe.schema import Recipe
+from swarm.round.assigned import PREFIX, read
 from swarm.round.assignment import judges_of
-from swarm.round.evidence import Book, Evidence
-from swarm.round.records import StageNote, StageRecord, check_lengths, decode
+from swarm.round.evidence import Book, Evidence, spent_by
+from swarm.round.records import StageNote, StageRecord, check_lengths, decode, decode_openings
 from swarm.round.wire import RecordRefused, read_note
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,9 @@ class RoundBook:
             (self.seed,) = database.execute("SELECT seed FROM rounds WHERE number = ?", (found.number,)).fetchone()
             self._read_records(database, history.swarm or "")
             self.calibrations = {judge: self._calibrate(database, judge) for judge in self.book.critiques}
-        self.book.keep_assigned(self._assigned())
-        self.evidence = Evidence(recipe, self.seed, self.book, self.calibrations.__getitem__)
+            self.book.keep_assigned(self._assigned(database))
+            spent = self._spent(database)
+        self.evidence = Evidence(recipe, self.seed, self.book, self.calibrations.__getitem__, spent)
 
     def names(self) -> set[str]:
         """The ids of all who announced something, or whose record is here."""
@@ -90,9 +92,18 @@ class RoundBook:
         ).fetchall()
         return calibrate([(raw, bool(truth)) for raw, truth in reversed(rows)])
 
-    def _assigned(self) -> dict[Any, list[str]]:
+    def _assigned(self, database: sqlite3.Connection) -> dict[Any, list[str]]:
         roster = {peer_id: note.groups for (stage, peer_id), (_, note) in self.announced.items() if stage == "answer"}
-        return judges_of(self.recipe, self.seed, roster)
+        row = database.execute("SELECT value FROM meta WHERE key = ?", (f"{PREFIX}{self.found.number}",)).fetchone()
+        basis = read(row[0] if row else None)
+        return judges_of(self.recipe, self.seed, roster, basis.owners, basis.before)
+
+    def _spent(self, database: sqlite3.Connection) -> set[str]:
+        """The seals that were opened before this round."""
+        rows = database.execute(
+            "SELECT body FROM records WHERE stage = 'open' AND round < ? AND length(body) > 0", (self.found.number,)
+        )
+        return spent_by(self.recipe, (decode_openings(body) for (body,) in rows))
 
 
 def announcement_of(swarm: str, peer_id: str, raw: bytes) -> Announcement | None:

@@ -258,6 +258,14 @@ class Journal:
             ).fetchone()
         return row[0] if row and row[0] else None
 
+    def bodies(self, stage: str) -> list[bytes]:
+        """The blobs of all records of a kind that are here, oldest first."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT body FROM records WHERE stage = ? AND length(body) > 0 ORDER BY round, peer_id", (stage,)
+            ).fetchall()
+        return [row[0] for row in rows]
+
     def keep_records(self, rows: Iterable[tuple[int, RecordRow]]) -> None:
         """Add records that came after their round, each with the number of its round."""
         with self._lock, self._database:

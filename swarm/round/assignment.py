@@ -79,6 +79,23 @@ def pairs_of(assigned: Mapping[Item, Collection[str]]) -> frozenset[str]:
     return frozenset(pair(judge, item.author) for item, judges in assigned.items() for judge in judges)
 
 
+Owners = Callable[[int, Collection[str]], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The judges of a round, with all that decided it beside recipe, seed and roster."""
+
+    number: int
+    judges: dict[Item, list[str]]
+    owners: Mapping[str, str]
+    before: frozenset[str]
+
+    @property
+    def pairs(self) -> frozenset[str]:
+        return pairs_of(self.judges)
+
+
 class Assigner:
     """Draws judges round after round: keeps the pairs of the round before, and forgets them when an epoch begins, so
     that whoever missed a round soon draws the same again."""
@@ -86,37 +103,30 @@ class Assigner:
     def __init__(
         self,
         recipe: Recipe,
-        owners: Callable[[int], Mapping[str, str]] = lambda number: {},
+        owners: Owners = lambda number, peers: {},
         epoch_of: Callable[[int], int] = lambda number: 0,
     ) -> None:
-        """`owners` gives who each linked peer belongs to at the start of a round."""
+        """`owners` gives, for a round and some peers, who each linked one belonged to at the start of the round."""
         self._recipe = recipe
         self._owners = owners
         self._epoch_of = epoch_of
-        self._last: tuple[int, frozenset[str]] = (-1, frozenset())
-        self._drawn: tuple[int, frozenset[str]] = (-1, frozenset())
+        self._number = -1
+        self._pairs: frozenset[str] = frozenset()
+        self._before: frozenset[str] = frozenset()
 
     def resume(self, number: int, pairs: Collection[str]) -> None:
         """Continue after a round whose pairs are known."""
-        self._drawn = (number, frozenset(pairs))
+        self._number, self._pairs = number, frozenset(pairs)
 
-    def draw(self, number: int, seed: bytes, roster: Mapping[str, int]) -> dict[Item, list[str]]:
-        """The judges of a round; the same round may be drawn again when the roster has grown."""
-        assigned = judges_of(self._recipe, seed, roster, self._owners(number), self.before(number))
-        self._drawn = (number, pairs_of(assigned))
-        return assigned
-
-    def before(self, number: int) -> frozenset[str]:
-        """The pairs that are not to meet again in a round."""
-        if self._drawn[0] != number:
-            self._last = self._drawn
-        known = self._last[0] >= 0 and self._epoch_of(self._last[0]) == self._epoch_of(number)
-        return self._last[1] if known else frozenset()
-
-    @property
-    def pairs(self) -> frozenset[str]:
-        """Those of the round drawn last."""
-        return self._drawn[1]
+    def draw(self, number: int, seed: bytes, roster: Mapping[str, int]) -> Drawn:
+        """The judges of a round; the last one may be drawn again."""
+        if number != self._number:
+            same_epoch = self._number >= 0 and self._epoch_of(self._number) == self._epoch_of(number)
+            self._before = self._pairs if same_epoch else frozenset()
+        owners = self._owners(number, roster)
+        judges = judges_of(self._recipe, seed, roster, owners, self._before)
+        self._number, self._pairs = number, pairs_of(judges)
+        return Drawn(number, judges, owners, self._before)
 
 
 def sources_of(recipe: Recipe, seed: bytes, peer_id: str, authors: Collection[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Runs one round of one peer: answer, critique, revise, update."""
 
+import logging
 import secrets
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from swarm.judging.points import MILLIONTHS, round_points
 from swarm.recipe.schema import Recipe
 from swarm.recipe.seals import prompts_by_seal
 from swarm.recipe.tasks import Task
-from swarm.round.assignment import Assigner, Item, affordable, sources_of
+from swarm.round.assignment import Assigner, Drawn, Item, affordable, sources_of
 from swarm.round.clock import Clock
 from swarm.round.evidence import Book, spent_by
 from swarm.round.exchange import Exchange, Received
@@ -37,6 +38,8 @@ from swarm.round.records import (
 )
 from swarm.round.stages import CritiqueWork, answer, critique, revise
 from swarm.training.learner import Completion, Learner
+
+logger = logging.getLogger(__name__)
 
 Rows = dict[tuple[Kind, str], RecordRow]
 """By kind of record and author."""
@@ -94,6 +97,8 @@ class Outcome:
     """Peers that were waited for in vain, in any stage."""
     undelivered: set[str]
     """Peers that announced a record which did not arrive or was refused."""
+    drawn: Drawn
+    """Who was to judge whom."""
 
 
 class Company(Protocol):
@@ -123,6 +128,7 @@ class Driver:
         assigner: Assigner | None = None,
         openings: Openings | None = None,
         spent: Collection[str] = (),
+        published: Collection[str] = (),
     ) -> None:
         """
         Args:
@@ -130,6 +136,7 @@ class Driver:
             assigner: who draws the judges; None for one that knows no owners.
             openings: the answers to the recipe's sealed items, where this peer is their author's.
             spent: the seals that were opened in rounds before this run.
+            published: the fingerprints of weights that all can have: what they sample can be replayed.
         """
         self._peer_id = peer_id
         self._swarm = swarm
@@ -142,8 +149,13 @@ class Driver:
         self._assigner = assigner or Assigner(recipe)
         self._openings = openings
         self._spent = set(spent)
+        self._published = set(published)
         self._sealed = bool(prompts_by_seal(recipe))
         self._seconds_per_group: float | None = None
+
+    def weights_published(self, fingerprint: str) -> None:
+        """From now on everybody can have the weights of this fingerprint."""
+        self._published.add(fingerprint)
 
     def run(self, number: int, ordinal: int, seed: bytes, company: Company) -> Outcome:
         """Run a round up to and including the update.
@@ -187,7 +199,7 @@ class Driver:
                 authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
                 received = self._exchange.collect(number, stage, notes, authors)
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
-            accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}
+            accepted = {peer for peer, item in received.items() if self._accept(item, reader, book, rows, report)}
             missing.update(waited_for() - set(notes))
             undelivered.update(authors & set(notes) - accepted)
             return announced
@@ -199,7 +211,8 @@ class Driver:
             committed = publish(self._answer_record(number, answers))
         roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
         report.partners = len(book.answers) - 1
-        assigned = self._assigner.draw(number, seed, roster)
+        drawn = self._assigner.draw(number, seed, roster)
+        assigned = drawn.judges
 
         # critique
         with self._stage(report, number, "critique"):
@@ -214,7 +227,7 @@ class Driver:
             report.verdicts = sum(len(piece.verdicts) for piece in critiques)
         authors = set(book.answers)
         judges = authors | {
-            judge for item, drawn in assigned.items() if item.author == self._peer_id for judge in drawn
+            judge for item, chosen in assigned.items() if item.author == self._peer_id for judge in chosen
         }
         collect(committed, lambda peers: judges & set(peers), lambda: company.expected() & judges)
         book.keep_assigned(assigned)
@@ -242,9 +255,8 @@ class Driver:
         self._spent |= spent_by(self._recipe, book.openings.values())
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
-        return Outcome(
-            report, list(rows.values()), [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered
-        )
+        kept = [AuditRow(**asdict(audit)) for audit in audits]
+        return Outcome(report, list(rows.values()), kept, authors, missing, undelivered, drawn)
 
     def _tasks(self, number: int, reader: Reader) -> list[Task]:
         full = self._recipe.tasks.shared + self._recipe.tasks.own
@@ -256,7 +268,7 @@ class Driver:
 
     def _wanted(self, number: int, seed: bytes, roster: Mapping[str, int]) -> set[str]:
         """The authors whose answers this peer needs: those that it learns from, and those that it has to judge."""
-        assigned = self._assigner.draw(number, seed, roster)
+        assigned = self._assigner.draw(number, seed, roster).judges
         judged = {item.author for item, judges in assigned.items() if self._peer_id in judges}
         return judged | set(sources_of(self._recipe, seed, self._peer_id, roster))
 
@@ -280,13 +292,17 @@ class Driver:
             book.add(item.record)
             rows["open", author] = item.row
 
-    def _accept(self, item: Received, book: Book, rows: Rows, report: RoundReport) -> bool:
+    def _accept(self, item: Received, reader: Reader, book: Book, rows: Rows, report: RoundReport) -> bool:
         record = item.record
         assert not isinstance(record, OpeningRecord), "openings hold no tokens"
         same_tokens = record.tokenizer == self._learner.tokenizer_fingerprint
         tokens = (token for group in record.groups for rollout in group.rollouts for token in rollout.tokens)
         if same_tokens and max(tokens, default=0) >= self._learner.vocabulary_size:
             self._exchange.refused["token out of range"] += 1
+            return False
+        if isinstance(record, AnswerRecord) and (wrong := reader.replay_one(record, self._peer_id)):
+            logger.warning("refused the answers of %s: %s", record.peer_id, wrong)
+            self._exchange.refused["not replayed"] += 1
             return False
         book.add(record)
         rows[record.stage, record.peer_id] = item.row
@@ -375,6 +391,7 @@ class Driver:
             "model": self._learner.name[:200],
             "fingerprint": self._learner.fingerprint,
             "tokenizer": self._learner.tokenizer_fingerprint,
+            "level": "replicate" if self._learner.fingerprint in self._published else "none",
         }
 
     @contextmanager

@@ -184,6 +184,13 @@ def decode(stage: Kind, blob: bytes) -> AnyRecord:
     return unpack(RECORD_OF[stage], blob, MAX_JSON_BYTES)
 
 
+def decode_openings(blob: bytes) -> OpeningRecord:
+    """The openings in a blob that was accepted before."""
+    record = decode("open", blob)
+    assert isinstance(record, OpeningRecord)
+    return record
+
+
 def check_header(record: AnyRecord, swarm: str, number: int, peer_id: str, note: StageNote) -> None:
     """Whether a record is what its announcement says.
 

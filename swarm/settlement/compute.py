@@ -15,7 +15,7 @@ from swarm.judging.calibration import WINDOW, Calibration, calibrate
 from swarm.judging.points import round_points
 from swarm.network.announcements import Refused, decode_record
 from swarm.recipe.schema import Recipe
-from swarm.round.assignment import Assigner
+from swarm.round.assignment import Assigner, Owners
 from swarm.round.evidence import Book, Evidence, spent_by
 from swarm.round.records import AnyRecord, Kind, StageNote, check_header, check_lengths, decode
 from swarm.round.wire import RecordRefused, read_note
@@ -67,7 +67,7 @@ class Basis:
     before: Statement | None
     """The statement of `previous`."""
     seed_of: Callable[[int], bytes]
-    owners: Callable[[int], Mapping[str, str]] = lambda number: {}
+    owners: Owners = lambda number, peers: {}
     """Who each linked peer belonged to at the start of a round."""
     epoch_of: Callable[[int], int] = lambda number: 0
     """The epoch in which a round starts."""
@@ -212,7 +212,7 @@ def _round(
             book.add(valid[key])
     seed = basis.seed_of(number)
     roster = {author: said.note.groups for (_, stage, author), said in counted.items() if stage == "answer"}
-    book.keep_assigned(assigner.draw(number, seed, roster))
+    book.keep_assigned(assigner.draw(number, seed, roster).judges)
     calibrations: dict[str, Calibration] = {}
 
     def calibration(judge: str) -> Calibration:
