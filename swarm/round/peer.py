@@ -117,6 +117,7 @@ class Peer:
         self._journal = Journal(self._home.journal_file)
         stack.callback(self._journal.close)
         stack.enter_context(self._emit.also(Latest(self._journal)))
+        self._journal.put("peer_id", self._identity.peer_id)
         self._emit(
             "identity", peer_id=self._identity.peer_id, address=self._identity.address, home=str(self._home.path)
         )
