@@ -1,22 +1,44 @@
-"""What a judge's raw scores mean, learned from audits: judged items whose truth the verifier knows.
+"""What a judge's raw scores mean, learned from audits: judged answers whose truth becomes known after the verdict.
 
 Everybody fits the same curve to the same records, so a judge's own idea of its scale does not matter: one whose score
-says nothing gets slope zero, whatever it writes.
+says nothing gets slope zero, whatever it writes. Old audits fade, so that an honest past does not pay for long.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_RAW = 20.0
 """Raw scores are log-odds and clipped here."""
 WINDOW = 400
 """Newest audits that count."""
+HALF_LIFE = 80
+"""An audit counts half as much as one that is so many audits younger."""
 MIN_AUDITS = 12
+"""Below this a judge weighs nothing."""
+MIN_INFORMEDNESS = 0.1
 """Below this a judge weighs nothing."""
 _RIDGE = 1.0
 _STEPS = 50
 _Z = 1.2816  # one-sided 90%
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Audits with the same truth, faded by age: their sum of weights, that of the ones judged rightly, and that of the
+    squared weights."""
+
+    total: float = 0.0
+    hits: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.total + other.total, self.hits + other.hits, self.squares + other.squares)
+
+    @property
+    def effective(self) -> float:
+        """How many audits of weight 1 would say as much (Kish 1965)."""
+        return self.total**2 / self.squares if self.squares else 0.0
 
 
 @dataclass(frozen=True)
@@ -25,62 +47,132 @@ class Calibration:
 
     slope: float
     intercept: float
+    prior: float
+    """Log-odds that an audited answer is right, before anybody judges it."""
     audits: int
+    right: Tally
+    """Of audits whose answer was right."""
+    wrong: Tally
     informedness: float
-    """J = TPR + TNR - 1 on the audits; 0 for any report that ignores the answer."""
+    """J = TPR + TNR - 1 on the audits (Youden 1950); 0 for any report that ignores the answer."""
     lower: float
     """Lower 90% confidence bound of the informedness."""
 
     def probability(self, raw: float) -> float:
-        return _sigmoid(self.slope * _clip(raw) + self.intercept)
+        return _sigmoid(self.log_odds(raw))
+
+    def log_odds(self, raw: float) -> float:
+        """Of the same; at most MAX_RAW either way."""
+        return _clip(self.slope * _clip(raw) + self.intercept)
 
     @property
     def weight(self) -> float:
-        """Weight of this judge in a jury, in [0, 1]; 0 until it is proven."""
-        return min(max(self.lower, 0.0), 1.0) if self.audits >= MIN_AUDITS else 0.0
+        """What this judge has surely proved to know, in [0, 1]; 0 until it is proven. Points are paid by it."""
+        proven = self.audits >= MIN_AUDITS and self.informedness > MIN_INFORMEDNESS
+        return min(max(self.lower, 0.0), 1.0) if proven else 0.0
+
+    @property
+    def trust(self) -> float:
+        """The sure share of what it seems to know, in [0, 1]. The log-odds of a weak judge are small by themselves, so
+        its votes shrink by the doubt about it and not by its weakness again."""
+        return min(1.0, self.weight / self.informedness) if self.weight else 0.0
 
 
-UNPROVEN = Calibration(slope=0.0, intercept=0.0, audits=0, informedness=0.0, lower=0.0)
+UNPROVEN = Calibration(0.0, 0.0, 0.0, 0, Tally(), Tally(), informedness=0.0, lower=0.0)
 
 
-def calibrate(audits: Sequence[tuple[float, bool]]) -> Calibration:
+def calibrate(audits: Sequence[tuple[float, bool]], *, half_life: float = HALF_LIFE) -> Calibration:
     """Fit a judge's audits, each (raw score, whether the answer was right), oldest first.
 
-    Logistic regression with a ridge on the slope, which is not allowed below zero (Platt 1999).
+    Logistic regression of the truth on the standardised score, with a ridge on the slope, which is not allowed below
+    zero (Platt 1999). The judge says "right" where it finds an answer likelier than it was before.
     """
     recent = [(_clip(raw), truth) for raw, truth in audits[-WINDOW:] if math.isfinite(raw)]
     if not recent:
         return UNPROVEN
-    slope, intercept = _fit(recent)
-    right = [slope * raw + intercept > 0 for raw, truth in recent if truth]
-    wrong = [slope * raw + intercept <= 0 for raw, truth in recent if not truth]
-    informedness, lower = _informedness(right, wrong)
-    return Calibration(slope, intercept, len(recent), informedness, lower)
+    fade = 0.5 ** (1 / half_life)
+    weights = [fade**age for age in range(len(recent) - 1, -1, -1)]
+    prior = _prior(recent, weights)
+    slope, intercept = _fit(recent, weights) or (0.0, prior)
+    tallies = {True: Tally(), False: Tally()}
+    for (raw, truth), weight in zip(recent, weights, strict=True):
+        says_right = slope * raw + intercept > prior
+        tallies[truth] += Tally(weight, weight * (says_right == truth), weight * weight)
+    found = Calibration(slope, intercept, prior, len(recent), tallies[True], tallies[False], 0.0, 0.0)
+    return _rated(found, found.right, found.wrong, found.audits)
 
 
-def _informedness(right: Sequence[bool], wrong: Sequence[bool]) -> tuple[float, float]:
-    if not right or not wrong:
-        return 0.0, -1.0
-    rates = [sum(hits) / len(hits) for hits in (right, wrong)]
-    # add-one rates keep a perfect record on few items from looking certain
-    careful = [(sum(hits) + 1) / (len(hits) + 2) for hits in (right, wrong)]
-    variance = sum(rate * (1 - rate) / len(hits) for rate, hits in zip(careful, (right, wrong), strict=True))
-    return sum(rates) - 1, sum(careful) - 1 - _Z * math.sqrt(variance)
+def pooled(own: Calibration, siblings: Sequence[Calibration]) -> Calibration:
+    """A judge's own curve, with the informedness that all judges of its owner have shown together.
+
+    Args:
+        siblings: the owner's other judges.
+    """
+    if not siblings:
+        return own
+    together = (own, *siblings)
+    return _rated(
+        own,
+        _sum([one.right for one in together]),
+        _sum([one.wrong for one in together]),
+        sum(one.audits for one in together),
+    )
 
 
-def _fit(audits: Sequence[tuple[float, bool]]) -> tuple[float, float]:
-    """Damped Newton on the penalised log-likelihood, in the two parameters."""
+def _sum(tallies: Sequence[Tally]) -> Tally:
+    return Tally(
+        math.fsum(one.total for one in tallies),
+        math.fsum(one.hits for one in tallies),
+        math.fsum(one.squares for one in tallies),
+    )
+
+
+def _rated(calibration: Calibration, right: Tally, wrong: Tally, audits: int) -> Calibration:
+    """The calibration with the informedness that the tallies show."""
+    if not right.total or not wrong.total:
+        return replace(calibration, informedness=0.0, lower=-1.0, audits=audits)
+    informedness = right.hits / right.total + wrong.hits / wrong.total - 1
+    careful, variance = -1.0, 0.0
+    for tally in (right, wrong):
+        rate, count = tally.hits / tally.total, tally.effective
+        # two audits more, one of them missed, keep a perfect record on few from looking certain
+        rate = (rate * count + 1) / (count + 2)
+        careful += rate
+        variance += rate * (1 - rate) / count
+    lower = careful - _Z * math.sqrt(variance)
+    return replace(calibration, informedness=informedness, lower=lower, audits=audits)
+
+
+def _prior(audits: Sequence[tuple[float, bool]], weights: Sequence[float]) -> float:
+    right = math.fsum(weight for (_, truth), weight in zip(audits, weights, strict=True) if truth)
+    return math.log((right + 0.5) / (math.fsum(weights) - right + 0.5))
+
+
+def _fit(audits: Sequence[tuple[float, bool]], weights: Sequence[float]) -> tuple[float, float] | None:
+    """Slope and intercept; None where the score does not rise with the truth.
+
+    Damped Newton on the penalised log-likelihood, in the two parameters.
+    """
+    total = math.fsum(weights)
+    mean = math.fsum(weight * raw for (raw, _), weight in zip(audits, weights, strict=True)) / total
+    spread = math.sqrt(
+        math.fsum(weight * (raw - mean) ** 2 for (raw, _), weight in zip(audits, weights, strict=True)) / total
+    )
+    if spread < 1e-6:
+        return None
+    rows = [((raw - mean) / spread, truth, weight) for (raw, truth), weight in zip(audits, weights, strict=True)]
     slope, intercept = 0.0, 0.0
     for _ in range(_STEPS):
         g_slope, g_intercept = -_RIDGE * slope, -0.1 * intercept
         h_ss, h_si, h_ii = _RIDGE, 0.0, 0.1
-        for raw, truth in audits:
-            p = _sigmoid(slope * raw + intercept)
-            g_slope += (truth - p) * raw
-            g_intercept += truth - p
-            curvature = p * (1 - p)
-            h_ss += curvature * raw * raw
-            h_si += curvature * raw
+        for score, truth, weight in rows:
+            p = _sigmoid(slope * score + intercept)
+            missed = weight * (truth - p)
+            g_slope += missed * score
+            g_intercept += missed
+            curvature = weight * p * (1 - p)
+            h_ss += curvature * score * score
+            h_si += curvature * score
             h_ii += curvature
         determinant = h_ss * h_ii - h_si * h_si
         step_slope = (h_ii * g_slope - h_si * g_intercept) / determinant
@@ -88,12 +180,11 @@ def _fit(audits: Sequence[tuple[float, bool]]) -> tuple[float, float]:
         damping = min(1.0, 2.0 / (abs(step_slope) + abs(step_intercept) + 1e-9))
         slope += damping * step_slope
         intercept += damping * step_intercept
-        if abs(step_slope) + abs(step_intercept) < 1e-9:
+        if abs(step_slope) + abs(step_intercept) < 1e-7:
             break
-    if slope < 0:  # a judge that is right when it says wrong is not believed the other way round
-        share = sum(truth for _, truth in audits) / len(audits)
-        return 0.0, math.log((share + 1e-3) / (1 - share + 1e-3))
-    return slope, intercept
+    if slope <= 0:  # a judge that is right when it says wrong is not believed the other way round
+        return None
+    return slope / spread, intercept - slope * mean / spread
 
 
 def _clip(raw: float) -> float:

@@ -15,14 +15,19 @@ def group_points(rewards: Sequence[Sequence[float]]) -> float:
     return math.fsum(math.fsum(group) / len(group) for group in rewards if group)
 
 
+def judge_points(weight: float, items: int) -> float:
+    """Points for the verdicts on `items` answers' groups: what the judge has proved to know, times the work done.
+
+    Linear in work, and the weight is a lower bound that needs audits of its own: whoever splits the work over many
+    identities earns no more, and a judge whose verdicts ignore the answers earns nothing.
+    """
+    return min(max(weight, 0.0), 1.0) * items
+
+
 def in_millionths(points: float) -> int:
     return round(points * MILLIONTHS)
 
 
 def round_points(contributions: Iterable[int]) -> int:
-    """What one peer's records of one round earn together, in millionths of a point. A round never costs points.
-
-    A record of critiques contributes the proper scores of its verdicts against the truth, so a judge who guesses earns
-    nothing on average, and one who is surer than right loses what its answers earned.
-    """
+    """What one peer's records of one round earn together, in millionths of a point. A round never costs points."""
     return max(0, sum(contributions))

@@ -198,6 +198,8 @@ class Driver:
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
                 authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
                 received = self._exchange.collect(number, stage, notes, authors)
+            if stage == "answer":
+                book.committed = {peer: said.expires for peer, (said, _) in notes.items()}
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
             accepted = {peer for peer, item in received.items() if self._accept(item, reader, book, rows, report)}
             missing.update(waited_for() - set(notes))
@@ -212,7 +214,7 @@ class Driver:
         roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
         report.partners = len(book.answers) - 1
         drawn = self._assigner.draw(number, seed, roster)
-        assigned = drawn.judges
+        assigned, reader.owners = drawn.judges, drawn.owners
 
         # critique
         with self._stage(report, number, "critique"):
@@ -251,7 +253,7 @@ class Driver:
         with self._stage(report, number, "update"):
             self._learn(reader, book, seed, report)
         audits = reader.audited()
-        self._score(reader, book, audits, report)
+        self._score(reader, book, report)
         self._spent |= spent_by(self._recipe, book.openings.values())
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
@@ -344,9 +346,9 @@ class Driver:
         report.update = asdict(update)
         report.why_nothing = _why_nothing(own, report, update.skipped)
 
-    def _score(self, reader: Reader, book: Book, audits: Sequence[AuditRow], report: RoundReport) -> None:
+    def _score(self, reader: Reader, book: Book, report: RoundReport) -> None:
         own = [record for record in book.records() if record.peer_id == self._peer_id]
-        report.points = round_points(reader.earned(record, audits) for record in own) / MILLIONTHS
+        report.points = round_points(reader.earned(record) for record in own) / MILLIONTHS
         judge = self._calibration(self._peer_id)
         report.informedness = round(judge.informedness, 4) if judge.audits else None
 

@@ -4,14 +4,16 @@ Needs no model: whoever has the recipe, the round's seed and the records finds t
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
 
 from swarm.journal.journal import AuditRow
-from swarm.judging.calibration import Calibration
-from swarm.judging.jury import Vote, decide
-from swarm.judging.points import group_points, in_millionths
-from swarm.judging.scores import proper_score
+from swarm.judging.calibration import Calibration, pooled
+from swarm.judging.copying import Work, copies
+from swarm.judging.jury import decide, vote_of
+from swarm.judging.points import group_points, in_millionths, judge_points
 from swarm.recipe.schema import Recipe
 from swarm.recipe.seals import is_audit, prompts_by_seal, seal_of
 from swarm.recipe.tasks import Task, own_tasks, shared_tasks
@@ -21,6 +23,7 @@ from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
     AnyRecord,
+    CritiqueGroup,
     CritiqueRecord,
     OpenedItem,
     OpeningRecord,
@@ -39,6 +42,8 @@ class Book:
     critiques: dict[str, CritiqueRecord] = field(default_factory=dict)
     revisions: dict[str, RevisionRecord] = field(default_factory=dict)
     openings: dict[str, OpeningRecord] = field(default_factory=dict)
+    committed: dict[str, float] = field(default_factory=dict)
+    """When the announcements of answers end, by author; all live equally long, so this is the order of commitment."""
 
     def add(self, record: AnyRecord) -> None:
         match record:
@@ -77,7 +82,12 @@ class Evidence:
         spent: Collection[str] = (),
     ) -> None:
         """`spent`: the seals that were opened in earlier rounds; what everybody knows is no audit."""
+        self.owners: Mapping[str, str] = {}
+        """Of the linked peers, once they are known."""
         self._spent = frozenset(spent)
+        self._judges: dict[str, Calibration] = {}
+        self._judged: tuple[tuple[CritiqueRecord, ...], Mapping[tuple[str, int], Any]] | None = None
+        self._compared: tuple[tuple[AnswerRecord, ...], set[Hashable]] | None = None
         self._read: tuple[tuple[OpeningRecord, ...], dict[str, OpenedItem]] = ((), {})
         self._recipe = recipe
         self._book = book
@@ -142,12 +152,9 @@ class Evidence:
             texts = self.answer_texts(author, task_number)
             return verify(self._recipe, task, texts[sample]) if sample < len(texts) else None
         votes = [
-            Vote(calibration.probability(group.verdicts[sample]), calibration.weight)
-            for judge, record in self._book.critiques.items()
-            if judge not in (author, without)
-            for group in record.groups
-            if (group.author, group.task) == (author, task_number) and sample < len(group.verdicts)
-            for calibration in (self._calibration(judge),)
+            vote_of(self.judge(judge), group.verdicts[sample], self.owners.get(judge))
+            for judge, group in self._judgements().get((author, task_number), ())
+            if judge not in (author, without) and sample < len(group.verdicts)
         ]
         return decide(votes).probability
 
@@ -195,17 +202,55 @@ class Evidence:
                         found.append(AuditRow(judge, group.author, group.task, sample, raw, right))
         return found
 
-    def earned(self, record: StageRecord, audits: Sequence[AuditRow]) -> int:
-        """What a record of the book earns its author, in millionths of a point; `audits` are those of the round."""
+    def earned(self, record: StageRecord) -> int:
+        """What a record of the book earns its author, in millionths of a point."""
         match record:
             case AnswerRecord():
-                return in_millionths(group_points([known(self.answer_rewards(record, g)) for g in record.groups]))
+                new = [g for g in record.groups if (record.peer_id, g.task) not in self._copied()]
+                return in_millionths(group_points([known(self.answer_rewards(record, g)) for g in new]))
             case RevisionRecord():
                 groups = [group for group in record.groups if self.quoted(record, group) is not None]
                 return in_millionths(group_points([known(self.revision_rewards(record, g)) for g in groups]))
             case _:
-                judge = record.peer_id
-                return in_millionths(math.fsum(verdict_scores(audits, judge, self._calibration(judge))))
+                judged = sum(bool(self.answer_texts(group.author, group.task)) for group in record.groups)
+                return in_millionths(judge_points(self.judge(record.peer_id).weight, judged))
+
+    def judge(self, peer: str) -> Calibration:
+        """What is known about a judge; what all judges of its owner have shown counts together."""
+        if peer not in self._judges:
+            owner = self.owners.get(peer)
+            siblings = [other for other, theirs in self.owners.items() if theirs == owner and other != peer]
+            self._judges[peer] = pooled(self._calibration(peer), [self._calibration(other) for other in siblings])
+        return self._judges[peer]
+
+    def _judgements(self) -> Mapping[tuple[str, int], list[tuple[str, CritiqueGroup]]]:
+        """The verdicts of the round by author and task."""
+        records = tuple(self._book.critiques.values())
+        if self._judged is None or self._judged[0] != records:
+            found: dict[tuple[str, int], list[tuple[str, CritiqueGroup]]] = {}
+            for record in records:
+                for group in record.groups:
+                    found.setdefault((group.author, group.task), []).append((record.peer_id, group))
+            self._judged = (records, found)
+        return self._judged[1]
+
+    def _copied(self) -> set[Hashable]:
+        """The groups of answers that somebody else had committed to before, as (author, task)."""
+        records = tuple(self._book.answers.values())
+        if self._compared is None or self._compared[0] != records:
+            works = [
+                Work(
+                    (record.peer_id, group.task),
+                    record.peer_id,
+                    _digest(self.task(record.peer_id, group.task), group),
+                    -math.fsum(value for rollout in group.rollouts for value in rollout.logprobs),
+                    self._book.committed.get(record.peer_id, math.inf),
+                )
+                for record in records
+                for group in record.groups
+            ]
+            self._compared = (records, copies(works))
+        return self._compared[1]
 
 
 def is_opening(recipe: Recipe, opened: OpenedItem) -> bool:
@@ -225,11 +270,7 @@ def known(rewards: Sequence[float | None]) -> tuple[float, ...]:
     return found if len(found) == len(rewards) else ()
 
 
-def verdict_scores(audits: Sequence[AuditRow], judge: str, calibration: Calibration) -> list[float]:
-    """Proper scores of a judge's verdicts of one round, one per judged item (the mean over the item's answers)."""
-    items: dict[tuple[str, int], list[float]] = {}
-    for audit in audits:
-        if audit.judge == judge:
-            score = proper_score(calibration.probability(audit.raw), float(audit.truth))
-            items.setdefault((audit.author, audit.task), []).append(score)
-    return [math.fsum(scores) / len(scores) for scores in items.values()]
+def _digest(task: Task, group: AnswerGroup) -> bytes:
+    """Of what was sampled for a question, whoever did it."""
+    tokens = [rollout.tokens for rollout in group.rollouts]
+    return sha256(repr((task.question, sorted(tokens))).encode()).digest()

@@ -47,6 +47,8 @@ class Announced:
 
     announcement: str
     note: StageNote
+    committed: float
+    """When the announcement ends, unix seconds; all live equally long."""
     held: bool
     """Whether somebody says that it can be had from it."""
 
@@ -75,9 +77,9 @@ class Basis:
 
 def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> dict[Key, Announced]:
     """The records that enough manifests name, in the order in which they are counted."""
-    opened: dict[tuple[Key, str], StageNote | None] = {}
+    opened: dict[tuple[Key, str], tuple[StageNote, float] | None] = {}
     named: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    words: dict[tuple[Key, str], tuple[str, StageNote]] = {}
+    words: dict[tuple[Key, str], tuple[str, StageNote, float]] = {}
     held: set[tuple[Key, str]] = set()
     for peer, signed in manifests.items():
         for seen in signed.manifest.seen:
@@ -86,13 +88,15 @@ def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> di
                 continue
             if (key, seen.announcement) not in opened:
                 opened[key, seen.announcement] = _open(basis.swarm, seen)
-            note = opened[key, seen.announcement]
-            if note is None:
+            said = opened[key, seen.announcement]
+            if said is None:
                 continue
+            note, expires = said
             record = (key, note.sha256)
             named[key][note.sha256].add(peer)
             # the same record may have been announced twice, and everybody has to take the same announcement
-            words[record] = min(words.get(record, (seen.announcement, note)), (seen.announcement, note), key=_first)
+            word = (seen.announcement, note, expires)
+            words[record] = min(words.get(record, word), word, key=_first)
             if seen.held:
                 held.add(record)
     counted: dict[Key, Announced] = {}
@@ -210,9 +214,12 @@ def _round(
             except RecordRefused:
                 continue
             book.add(valid[key])
+            if key[1] == "answer":
+                book.committed[key[2]] = said.committed
     seed = basis.seed_of(number)
     roster = {author: said.note.groups for (_, stage, author), said in counted.items() if stage == "answer"}
-    book.keep_assigned(assigner.draw(number, seed, roster).judges)
+    drawn = assigner.draw(number, seed, roster)
+    book.keep_assigned(drawn.judges)
     calibrations: dict[str, Calibration] = {}
 
     def calibration(judge: str) -> Calibration:
@@ -221,12 +228,12 @@ def _round(
         return calibrations[judge]
 
     evidence = Evidence(basis.recipe, seed, book, calibration, spent)
+    evidence.owners = drawn.owners
     found = evidence.audited()
     records = {(number, record.stage, record.peer_id): record for record in book.records()}
     openings = {(number, record.stage, record.peer_id) for record in book.openings.values()}
     earned = {
-        key: evidence.earned(records[key], found) if key in records else 0 if key in openings else None
-        for key in counted
+        key: evidence.earned(records[key]) if key in records else 0 if key in openings else None for key in counted
     }
     spent |= spent_by(basis.recipe, book.openings.values())
     for audit in sorted(found, key=lambda audit: (audit.judge, audit.author, audit.task, audit.sample)):
@@ -234,16 +241,17 @@ def _round(
     return earned
 
 
-def _open(swarm: str, seen: Seen) -> StageNote | None:
-    """What the author announced; None where the signature, the slot or the note is not right."""
+def _open(swarm: str, seen: Seen) -> tuple[StageNote, float] | None:
+    """What the author announced, and until when; None where the signature, the slot or the note is not right."""
     try:
         said = decode_record(swarm, seen.author, base64.b64decode(seen.announcement))
-        return read_note(StageNote, said.value) if said.slot == f"{seen.round}/{seen.stage}" else None
+        note = read_note(StageNote, said.value)
+        return (note, said.expires) if said.slot == f"{seen.round}/{seen.stage}" else None
     except (Refused, RecordRefused, ValueError):
         return None
 
 
-def _first(word: tuple[str, StageNote]) -> str:
+def _first(word: tuple[str, StageNote, float]) -> str:
     return word[0]
 
 

@@ -63,6 +63,7 @@ class Verification:
         evidence = Evidence(
             self.recipe, self.seed, self._book, lambda judge: curves.get(judge) or calibrate([]), self._file.spent
         )
+        evidence.owners = self._file.owners
         checks.append(self._rewards(evidence))
         for record in whole.records():
             checks += list(replay(record, evidence)) if replay else []
@@ -78,6 +79,7 @@ class Verification:
             note = read_note(StageNote, said.value)
             if exported.stage == "answer":
                 self._roster[exported.author] = note.groups
+                self._book.committed[exported.author] = said.expires
             if not exported.body:
                 return Check(what, "unknown", "it was announced, and is not in the file")
             blob = from_base64(exported.body)
@@ -117,9 +119,8 @@ class Verification:
         what, claim = "rewards and points", self._file.claim
         if claim is None:
             return Check(what, "unknown", "the file makes no claim")
-        audits = evidence.audited()
         own = [record for record in self._book.records() if record.peer_id == claim.peer_id]
-        points = round_points(evidence.earned(record, audits) for record in own) / MILLIONTHS
+        points = round_points(evidence.earned(record) for record in own) / MILLIONTHS
         if abs(points - claim.points) > 1.5 / MILLIONTHS:
             return Check(
                 what, "fails", f"{claim.peer_id} says {claim.points:.6f} points, its records give {points:.6f}"
