@@ -10,7 +10,7 @@ SWARM = Path(__file__).parents[1] / "swarm"
 COMMON = {"swarm", "swarm.errors"}
 MAY_USE = {
     "recipe": {"recipe"},
-    "judging": set(),
+    "judging": {"judging"},
     "identity": {"identity"},
     "chain": {"chain", "identity", "journal"},
     "network": {"network", "identity"},
