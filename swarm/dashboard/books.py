@@ -10,7 +10,8 @@ from swarm.network.announcements import Announcement, Refused, decode_record
 from swarm.recipe.schema import Recipe
 from swarm.round.assigned import PREFIX, Basis, read
 from swarm.round.assignment import judges_of
-from swarm.round.evidence import Book, Evidence, spent_by
+from swarm.round.evidence import Book, Evidence
+from swarm.round.openings import spent_by
 from swarm.round.records import StageNote, StageRecord, check_lengths, decode, decode_openings
 from swarm.round.wire import RecordRefused, read_note
 

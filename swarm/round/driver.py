@@ -14,15 +14,16 @@ from swarm.events import Emitter
 from swarm.journal.journal import AuditRow, RecordRow
 from swarm.judging.calibration import Calibration
 from swarm.judging.points import MILLIONTHS, round_points
+from swarm.recipe.prompts import answer_prompt
 from swarm.recipe.schema import Recipe
 from swarm.recipe.seals import prompts_by_seal
 from swarm.recipe.tasks import Task
 from swarm.round.assignment import Assigner, Drawn, Item, affordable, sources_of
 from swarm.round.clock import Clock
-from swarm.round.evidence import Book, spent_by
+from swarm.round.evidence import Book
 from swarm.round.exchange import Exchange, Received
 from swarm.round.experience import Group, Reader, choose, mean_rewards, training_group
-from swarm.round.openings import Openings
+from swarm.round.openings import Openings, spent_by
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
@@ -30,13 +31,14 @@ from swarm.round.records import (
     CritiqueGroup,
     CritiqueRecord,
     Kind,
+    Level,
     OpeningRecord,
     RevisionGroup,
     RevisionRecord,
     Rollout,
     StageRecord,
 )
-from swarm.round.stages import CritiqueWork, answer, critique, revise
+from swarm.round.stages import CritiqueWork, answer, critique, encode_prompt, revise
 from swarm.training.learner import Completion, Learner
 
 logger = logging.getLogger(__name__)
@@ -210,6 +212,7 @@ class Driver:
         with self._stage(report, number, "answer"):
             tasks = self._tasks(number, reader)
             answers = answer(self._learner, self._recipe, tasks, seed + self._peer_id.encode())
+            self._plant(seed, tasks, answers)
             committed = publish(self._answer_record(number, answers))
         roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
         report.partners = len(book.answers) - 1
@@ -267,6 +270,17 @@ class Driver:
         if count < full:
             self._emit("smaller_round", round=number, tasks=count, of=full)
         return [reader.task(self._peer_id, task) for task in range(count)]
+
+    def _plant(self, seed: bytes, tasks: Sequence[Task], answers: Sequence[list[Completion]]) -> None:
+        """The recipe's author puts canaries among its own answers."""
+        if self._openings is None:
+            return
+        settings, share = self._recipe.stages.answer, self._recipe.audits.share
+        for place, planted in self._openings.canaries(seed, share, tasks, self._spent, settings.samples).items():
+            prompt = encode_prompt(self._learner, self._recipe, answer_prompt(self._recipe, tasks[place]))
+            completion = self._learner.completion_of(prompt, planted.text, settings)
+            if completion is not None:
+                answers[place][planted.sample] = completion
 
     def _wanted(self, number: int, seed: bytes, roster: Mapping[str, int]) -> set[str]:
         """The authors whose answers this peer needs: those that it learns from, and those that it has to judge."""
@@ -393,8 +407,13 @@ class Driver:
             "model": self._learner.name[:200],
             "fingerprint": self._learner.fingerprint,
             "tokenizer": self._learner.tokenizer_fingerprint,
-            "level": "replicate" if self._learner.fingerprint in self._published else "none",
+            "level": self._level(),
         }
+
+    def _level(self) -> Level:
+        """What others can check: where canaries may be among the answers, the noise does not point to all tokens."""
+        replicable = self._openings is None and self._learner.fingerprint in self._published
+        return "replicate" if replicable else "none"
 
     @contextmanager
     def _stage(self, report: RoundReport, number: int, stage: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ Needs no model: whoever has the recipe, the round's seed and the records finds t
 """
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -15,10 +15,11 @@ from swarm.judging.copying import Work, copies
 from swarm.judging.jury import decide, vote_of
 from swarm.judging.points import group_points, in_millionths, judge_points
 from swarm.recipe.schema import Recipe
-from swarm.recipe.seals import is_audit, prompts_by_seal, seal_of
+from swarm.recipe.seals import is_audit, prompts_by_seal
 from swarm.recipe.tasks import Task, own_tasks, shared_tasks
 from swarm.recipe.verifiers import extract_answer, has_truth, verify
 from swarm.round.assignment import Item
+from swarm.round.openings import is_opening, planted
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
@@ -159,8 +160,18 @@ class Evidence:
         return decide(votes).probability
 
     def answer_rewards(self, record: AnswerRecord, group: AnswerGroup) -> list[float | None]:
-        """For each answer of a group how right it is, as far as anybody can tell."""
+        """For each answer of a group how right it is, as far as anybody can tell; None for all where one is a canary,
+        which nobody has sampled."""
+        if self._holds_canary(record, group):
+            return [None] * len(group.rollouts)
         return [self.truth_or_jury(record.peer_id, group.task, sample) for sample in range(len(group.rollouts))]
+
+    def _holds_canary(self, record: AnswerRecord, group: AnswerGroup) -> bool:
+        opened = self.openings().get(self.task(record.peer_id, group.task).entry.get("seal") or "")
+        if opened is None or record.peer_id not in self._book.openings:
+            return False
+        canary = planted(opened, self._seed, len(group.rollouts))
+        return self.texts(record, group.rollouts)[canary.sample].strip() == canary.text.strip()
 
     def revision_rewards(self, record: RevisionRecord, group: RevisionGroup) -> list[float | None]:
         """For each revision of a group how right it is; None without a verifier."""
@@ -251,17 +262,6 @@ class Evidence:
             ]
             self._compared = (records, copies(works))
         return self._compared[1]
-
-
-def is_opening(recipe: Recipe, opened: OpenedItem) -> bool:
-    """Whether it opens a sealed item of the recipe."""
-    prompt = prompts_by_seal(recipe).get(opened.seal)
-    return prompt is not None and seal_of(prompt, opened.answer, opened.salt) == opened.seal
-
-
-def spent_by(recipe: Recipe, records: Iterable[OpeningRecord]) -> set[str]:
-    """The seals whose answers are known after some records, whatever round they were meant for."""
-    return {opened.seal for record in records for opened in record.groups if is_opening(recipe, opened)}
 
 
 def known(rewards: Sequence[float | None]) -> tuple[float, ...]:

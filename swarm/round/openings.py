@@ -1,20 +1,30 @@
 """The recipe's author opens sealed answers: of the items that are audits of a round, after everybody has committed."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from swarm.errors import SwarmError
 from swarm.identity.files import read_private
+from swarm.judging.canaries import canary
 from swarm.recipe.schema import Recipe
-from swarm.recipe.seals import is_audit
+from swarm.recipe.seals import is_audit, prompts_by_seal, seal_of
 from swarm.recipe.tasks import Task
-from swarm.round.evidence import is_opening
-from swarm.round.records import OpenedItem
+from swarm.round.assignment import draw
+from swarm.round.records import OpenedItem, OpeningRecord
 
 MAX_OPENINGS = 512
 """In one round."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """An answer of the author's peer that catches judges of form, in the place of one sample of a group."""
+
+    sample: int
+    text: str
 
 
 class Openings:
@@ -45,3 +55,28 @@ class Openings:
         seals = sorted({task.entry.get("seal") or "" for task in tasks} - set(spent))
         found = [self._items[seal] for seal in seals if seal in self._items]
         return [item for item in found if is_audit(item.salt, seed, share)][:MAX_OPENINGS]
+
+    def canaries(
+        self, seed: bytes, share: float, tasks: Sequence[Task], spent: Collection[str], samples: int
+    ) -> dict[int, Planted]:
+        """What the author's own peer answers in place of a sample, by task: only where the item will be opened."""
+        due = {item.seal: item for item in self.due(seed, share, tasks, spent)}
+        seals = ((place, task.entry.get("seal")) for place, task in enumerate(tasks))
+        return {place: planted(due[seal], seed, samples) for place, seal in seals if seal in due}
+
+
+def planted(opened: OpenedItem, seed: bytes, samples: int) -> Planted:
+    """The canary of an audit: salt and seed draw it, so that everybody knows it once the item is opened."""
+    number = draw(bytes.fromhex(opened.salt) + seed, "canary")
+    return Planted(number % samples, canary(opened.answer, number // samples).text)
+
+
+def is_opening(recipe: Recipe, opened: OpenedItem) -> bool:
+    """Whether it opens a sealed item of the recipe."""
+    prompt = prompts_by_seal(recipe).get(opened.seal)
+    return prompt is not None and seal_of(prompt, opened.answer, opened.salt) == opened.seal
+
+
+def spent_by(recipe: Recipe, records: Iterable[OpeningRecord]) -> set[str]:
+    """The seals whose answers are known after some records, whatever round they were meant for."""
+    return {opened.seal for record in records for opened in record.groups if is_opening(recipe, opened)}

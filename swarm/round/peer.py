@@ -25,13 +25,12 @@ from swarm.round.assigned import keep, last_pairs
 from swarm.round.assignment import Assigner
 from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
-from swarm.round.evidence import spent_by
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
-from swarm.round.openings import Openings
+from swarm.round.openings import Openings, spent_by
 from swarm.round.owners import owners_if_known
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote, decode_openings

@@ -4,7 +4,7 @@ import argparse
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from swarm.errors import SwarmError
@@ -14,11 +14,17 @@ from swarm.recipe.seals import seal_of
 from swarm.round.records import OpenedItem
 
 
-def seal(items: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list[OpenedItem]]:
+def new_salt() -> str:
+    return secrets.token_hex(16)
+
+
+def seal(
+    items: Sequence[dict[str, str]], salt_of: Callable[[], str] = new_salt
+) -> tuple[list[dict[str, str]], list[OpenedItem]]:
     """Items of prompt and answer as prompt and seal, and what opens them, in the same order."""
     openings = []
     for item in items:
-        salt = secrets.token_hex(16)
+        salt = salt_of()
         sealed = seal_of(item["prompt"], item["answer"], salt)
         openings.append(OpenedItem(seal=sealed, salt=salt, answer=item["answer"]))
     shown = [{"prompt": item["prompt"], "seal": opened.seal} for item, opened in zip(items, openings, strict=True)]

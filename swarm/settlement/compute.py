@@ -16,7 +16,8 @@ from swarm.judging.points import round_points
 from swarm.network.announcements import Refused, decode_record
 from swarm.recipe.schema import Recipe
 from swarm.round.assignment import Assigner, Owners
-from swarm.round.evidence import Book, Evidence, spent_by
+from swarm.round.evidence import Book, Evidence
+from swarm.round.openings import spent_by
 from swarm.round.records import AnyRecord, Kind, StageNote, check_header, check_lengths, decode
 from swarm.round.wire import RecordRefused, read_note
 from swarm.settlement.documents import Counted, Manifest, Previous, Seen, Signed, Statement

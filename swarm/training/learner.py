@@ -139,6 +139,14 @@ class Learner:
         """The likeliest token after token: one text per prompt."""
         return [self.decode(one.tokens) for [one] in self._draw(prompts, 1, max_new_tokens, None, 0)]
 
+    def completion_of(self, prompt: Tokens, answer: str, settings: StageSettings) -> Completion | None:
+        """A given answer as if it had been sampled; None where it does not fit into `max_new_tokens`."""
+        tokens = (*self.encode(answer, chat=False, system=""), min(self._loaded.end_ids))
+        if len(tokens) > settings.max_new_tokens:
+            return None
+        [found] = self.replay(prompt, [(tokens, True)], settings, seed=0, place=0)
+        return Completion(tokens, found.logprobs, True, self.decode(tokens))
+
     def replay(
         self,
         prompt: Tokens,

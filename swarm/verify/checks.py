@@ -14,7 +14,8 @@ from swarm.network.blobs import BlobRef
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.seals import is_audit
 from swarm.round.assignment import Item, judges_of
-from swarm.round.evidence import Book, Evidence, is_opening
+from swarm.round.evidence import Book, Evidence
+from swarm.round.openings import is_opening
 from swarm.round.records import (
     AnyRecord,
     CritiqueRecord,

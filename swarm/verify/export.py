@@ -10,7 +10,7 @@ from swarm.journal.journal import Journal
 from swarm.judging.calibration import WINDOW
 from swarm.recipe.load import parse_recipe
 from swarm.round import assigned
-from swarm.round.evidence import spent_by
+from swarm.round.openings import spent_by
 from swarm.round.records import decode_openings
 from swarm.verify.document import Claim, ExportedRecord, RoundFile, in_base64
 

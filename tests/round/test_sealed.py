@@ -9,9 +9,9 @@ from swarm.identity.key import Identity
 from swarm.judging.calibration import UNPROVEN
 from swarm.recipe.seals import is_audit, prompts_by_seal, seal_of
 from swarm.recipe.tasks import shared_tasks
-from swarm.round.evidence import Book, Evidence, spent_by
-from swarm.round.openings import Openings
-from swarm.round.records import OpenedItem, OpeningRecord, decode_openings
+from swarm.round.evidence import Book, Evidence
+from swarm.round.openings import Openings, planted, spent_by
+from swarm.round.records import OpenedItem, OpeningRecord, decode, decode_openings
 from swarm.round.sealing import main
 from tests.round.conftest import SEED, SWARM, empty_bench
 from tests.round.sealed import sealed_recipe
@@ -69,6 +69,25 @@ def test_what_is_not_sealed_not_drawn_or_spent_opens_nothing(sealed):
     assert due[0] not in openings.due(SEED, recipe.audits.share, tasks, {due[0].seal})
 
 
+def canaries_in(recipe, outcome):
+    """(task, sample, whether it is right) of the canaries among the author's answers."""
+    bodies = {row.stage: row.body for row in outcome.records if row.peer_id == AUTHOR.peer_id}
+    answers, opened = decode("answer", bodies["answer"]), decode_openings(bodies["open"])
+    known = evidence(recipe, opened)
+    found = []
+    for group in answers.groups:
+        task = known.task(AUTHOR.peer_id, group.task)
+        item = known.openings().get(task.entry["seal"])
+        if item is not None:
+            canary = planted(item, SEED, len(group.rollouts))
+            if group.rollouts[canary.sample].text == canary.text:
+                book = Book({AUTHOR.peer_id: answers}, openings={AUTHOR.peer_id: opened})
+                all_known = Evidence(recipe, SEED, book, lambda judge: UNPROVEN)
+                assert set(all_known.answer_rewards(answers, group)) == {None}, "it is no work, and earns nothing"
+                found.append((group.task, canary.sample, canary.text == item.answer))
+    return found
+
+
 def test_a_round_with_sealed_items(tmp_path):
     """Only the author opens, only what is drawn, and all find the same audits; the next time they are spent."""
     recipe, openings = sealed_recipe(tmp_path)
@@ -83,6 +102,15 @@ def test_a_round_with_sealed_items(tmp_path):
         opened = {prompts_by_seal(recipe)[item.seal] for item in decode_openings(row.body).groups}
         assert 0 < len(opened) < 14
         assert outcome.audits and outcome.report.dropped["nobody could judge it"], "the others have no truth"
+        canaries = canaries_in(recipe, outcome)
+        assert canaries, "the author's peer plants some"
+        judged = {(audit.author, audit.task, audit.sample): audit.truth for audit in outcome.audits}
+        assert all(
+            judged[AUTHOR.peer_id, task, sample] == right
+            for task, sample, right in canaries
+            if (AUTHOR.peer_id, task, sample) in judged
+        )
+        assert any((AUTHOR.peer_id, task, sample) in judged for task, sample, _ in canaries), "judges are tried by them"
         found.append({(a.judge, a.author, a.task, a.sample): (a.raw, a.truth) for a in outcome.audits})
     assert found[0] == found[1] == found[2]
     for outcome in bench.play().values():  # with the same seed: the same items, which everybody knows by now
