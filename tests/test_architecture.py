@@ -10,7 +10,7 @@ SWARM = Path(__file__).parents[1] / "swarm"
 COMMON = {"swarm", "swarm.errors"}
 MAY_USE = {
     "recipe": {"recipe"},
-    "judging": set(),
+    "judging": {"judging"},
     "identity": {"identity"},
     "chain": {"chain", "identity", "journal"},
     "network": {"network", "identity"},
@@ -19,6 +19,7 @@ MAY_USE = {
     "settlement": {"settlement", "round", "recipe", "judging", "network", "chain", "identity", "journal"},
     "onchain": {"onchain", "chain", "identity", "journal", "network", "recipe", "round", "settlement"},
     "doctor": {"doctor", "chain", "dashboard", "identity", "join", "network", "recipe", "training"},
+    "verify": {"verify", "round", "recipe", "judging", "network", "chain", "training", "journal"},
     "dashboard": {"dashboard", "journal", "chain", "identity", "judging", "network", "recipe", "round", "settlement"},
 }
 FORBIDDEN = {

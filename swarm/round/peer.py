@@ -25,6 +25,8 @@ from swarm.network.reach import Reach
 from swarm.network.traffic import Traffic
 from swarm.recipe.schema import Recipe
 from swarm.round.accusation import Accuser, reporter
+from swarm.round.assigned import keep, last_pairs
+from swarm.round.assignment import Assigner
 from swarm.round.clock import Clock, lifetime_s
 from swarm.round.committing import Committer
 from swarm.round.driver import Driver, Outcome
@@ -34,13 +36,16 @@ from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
 from swarm.round.merging import Merger
+from swarm.round.openings import Openings, spent_by
+from swarm.round.owners import owners_if_known
 from swarm.round.peer_cache import PeerCache
 from swarm.round.planning import make_plan
 from swarm.round.presence import Presence
-from swarm.round.records import LiveNote
+from swarm.round.records import LiveNote, decode_openings
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
+from swarm.settlement.epochs import Epochs
 from swarm.settlement.settler import Settler
 from swarm.training.checkpoint import Snapshot
 from swarm.training.learner import Learner
@@ -71,6 +76,8 @@ class Options:
     device: str | None = None
     threads: int | None = None
     sampler: Literal["local", "vllm"] = "local"
+    openings: Path | None = None
+    """Where this peer is the recipe's author: the file with the sealed answers, which it opens as they are due."""
     wait_for: int = 1
     """Peers, this one included, that should be here before the first round starts."""
 
@@ -99,6 +106,7 @@ class Peer:
             self._start_network(stack)
             self._recipe = self._membership.recipe or self._find_recipe()
             self._journal.put("recipe", self._recipe.canonical().decode())
+            self._openings = self._read_openings()
             self._load(model_folder or self._obtain(self._recipe))
             self._register()
             self._appear(stack)
@@ -123,9 +131,14 @@ class Peer:
         self._journal = Journal(self._home.journal_file)
         stack.callback(self._journal.close)
         stack.enter_context(self._emit.also(Latest(self._journal)))
+        self._journal.put("peer_id", self._identity.peer_id)
         self._emit(
             "identity", peer_id=self._identity.peer_id, address=self._identity.address, home=str(self._home.path)
         )
+
+    def _read_openings(self) -> Openings | None:
+        file = self._options.openings
+        return None if file is None else Openings.read(file, self._recipe)
 
     def _obtain(self, recipe: Recipe) -> Path:
         self._check_stop()
@@ -201,6 +214,8 @@ class Peer:
             threads=options.threads,
             sampler=options.sampler,
         )
+        # the recipe's own model is one that everybody can have, until it has learned here
+        self._common = {self._learner.fingerprint} if options.model is None else set()
         last = self._journal.last_round()
         if last is not None:
             self._learner.restore(self._home.checkpoint(last.checkpoint))
@@ -306,6 +321,10 @@ class Peer:
             calibration=lambda judge: calibrate(self._journal.audits_of(judge, WINDOW)),
             emit=self._emit,
             merger=merger,
+            assigner=self._assigner(clock),
+            openings=self._openings,
+            published=self._common,
+            spent=spent_by(recipe, (decode_openings(body) for body in self._journal.bodies("open"))),
         )
         recipe_watch = RecipeWatch(self._membership.registry, recipe.hash(), self._emit)
         last = self._journal.last_round()
@@ -332,6 +351,15 @@ class Peer:
         except Stopped:
             return rounds is None
         return True
+
+    def _assigner(self, clock: Clock) -> Assigner:
+        registry = self._membership.registry
+        epochs = Epochs(clock, registry.terms().epoch_seconds or 1)
+        assigner = Assigner(self._recipe, owners_if_known(registry, clock), epochs.epoch_of)
+        last = last_pairs(self._journal)
+        if last is not None:
+            assigner.resume(*last)
+        return assigner
 
     def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
         self._committer.join()  # the round needs the audits of the one before
@@ -372,6 +400,7 @@ class Peer:
                 records=outcome.records,
                 audits=outcome.audits,
             )
+        keep(self._journal, outcome.drawn)
         self._home.forget_checkpoints(name)
         self._emit("round_done", **asdict(report))
 

@@ -18,7 +18,8 @@ from swarm.training.grpo import Plan, TrainingGroup, Updater, UpdateReport
 from swarm.training.layout import Tokens
 from swarm.training.merging import MAX_BLOB_BYTES, Delta, Origin
 from swarm.training.model import Loaded, fingerprint_of, load
-from swarm.training.sampler import Drawn, LocalSampler, Sampler
+from swarm.training.replay import Replayed, replay
+from swarm.training.sampler import Drawn, LocalSampler, Sampler, noise
 from swarm.training.scorer import sum_logprobs
 
 __all__ = ["Completion", "Counters", "Learner", "Plan", "TrainingGroup", "UpdateReport"]
@@ -152,6 +153,27 @@ class Learner:
     def greedy(self, prompts: Sequence[Tokens], max_new_tokens: int) -> list[str]:
         """The likeliest token after token: one text per prompt."""
         return [self.decode(one.tokens) for [one] in self._draw(prompts, 1, max_new_tokens, None, 0)]
+
+    def completion_of(self, prompt: Tokens, answer: str, settings: StageSettings) -> Completion | None:
+        """A given answer as if it had been sampled; None where it does not fit into `max_new_tokens`."""
+        tokens = (*self.encode(answer, chat=False, system=""), min(self._loaded.end_ids))
+        if len(tokens) > settings.max_new_tokens:
+            return None
+        [found] = self.replay(prompt, [(tokens, True)], settings, seed=0, place=0)
+        return Completion(tokens, found.logprobs, True, self.decode(tokens))
+
+    def replay(
+        self,
+        prompt: Tokens,
+        completions: Sequence[tuple[Tokens, bool]],
+        settings: StageSettings,
+        *,
+        seed: int,
+        place: int,
+    ) -> list[Replayed]:
+        """Recompute the completions, each (tokens, finished), of the prompt at `place` in a call of `generate`."""
+        uniforms = [noise(seed, place, sample, settings.max_new_tokens) for sample in range(len(completions))]
+        return replay(self._loaded, prompt, completions, settings.temperature, uniforms)
 
     def log_likelihood(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
         """Sum of log p(continuation | prefix) in nats, at temperature 1, per (prefix, continuation).
