@@ -17,7 +17,7 @@ HALF_LIFE = 80
 MIN_AUDITS = 12
 """Below this a judge weighs nothing."""
 MIN_INFORMEDNESS = 0.1
-"""Below this a judge weighs nothing."""
+"""Where the lower bound is not above this a judge weighs nothing: luck alone rarely gets there."""
 _RIDGE = 1.0
 _STEPS = 50
 _Z = 1.2816  # one-sided 90%
@@ -68,8 +68,8 @@ class Calibration:
     @property
     def weight(self) -> float:
         """What this judge has surely proved to know, in [0, 1]; 0 until it is proven. Points are paid by it."""
-        proven = self.audits >= MIN_AUDITS and self.informedness > MIN_INFORMEDNESS
-        return min(max(self.lower, 0.0), 1.0) if proven else 0.0
+        proven = self.audits >= MIN_AUDITS and self.lower > MIN_INFORMEDNESS
+        return min(self.lower, 1.0) if proven else 0.0
 
     @property
     def trust(self) -> float:
