@@ -8,6 +8,9 @@ usage: swarm COMMAND ...
 commands:
   join      start a swarm, or join one (swarm join --help)
   recipe    check a recipe file and print what it resolves to
+  seal      seal the answers of a task file, for audits that nobody can look up
+  export    write a round of a home into a file
+  verify    check a file that export wrote, or a round of it: signatures, assignment, rewards, replay
   model     obtain a model and print its folder
   dashboard show a swarm in the browser, from the journals of a home
   top       the same essentials in the terminal
@@ -33,6 +36,18 @@ def main() -> int:
             from swarm.recipe import show
 
             return show.main(arguments)
+        case "seal":
+            from swarm.round import sealing
+
+            return sealing.main(arguments)
+        case "export":
+            from swarm.verify import export
+
+            return export.main(arguments)
+        case "verify":
+            from swarm.verify import command as verify
+
+            return verify.main(arguments)
         case "model":
             from swarm.training import obtain
 

@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("invite", nargs="?", help="the invite of a swarm; without one a new swarm is started")
     p.add_argument("--recipe", help=f"a recipe file, or the name of a shipped one (default: {catalogue.DEFAULT})")
     p.add_argument("--model", help="a path or hub id, in place of the recipe's model")
+    p.add_argument(
+        "--openings", type=Path, metavar="FILE", help="the answers to the recipe's sealed items, if they are yours"
+    )
     p.add_argument("--peers", type=_positive, default=1, metavar="N", help="start N peers as N processes (default: 1)")
     p.add_argument("--rounds", type=_positive, metavar="N", help="play N rounds, then leave (default: until Ctrl-C)")
     p.add_argument("--home", type=Path, help="folder for key, journal and checkpoints (default: below ~/.swarm)")
@@ -154,6 +157,7 @@ def _run_peer(
                 device=options.device,
                 threads=options.threads,
                 wait_for=options.wait_for,
+                openings=options.openings,
             ),
             emit,
             stop,

@@ -174,6 +174,7 @@ class Children:
             "--rounds": options.rounds,
             "--rpc": self._rpc,
             "--contract": None if invite else options.contract,
+            "--openings": options.openings if index == 1 else None,
             "--host": options.host,
             "--announce-host": options.announce_host,
             "--device": options.device,

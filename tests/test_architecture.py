@@ -18,6 +18,7 @@ MAY_USE = {
     "journal": {"journal"},
     "settlement": {"settlement", "round", "recipe", "judging", "network", "chain", "identity", "journal"},
     "onchain": {"onchain", "chain", "identity", "journal", "network", "recipe", "round", "settlement"},
+    "verify": {"verify", "round", "recipe", "judging", "network", "chain", "training", "journal"},
     "dashboard": {"dashboard", "journal", "chain", "identity", "judging", "network", "recipe", "round", "settlement"},
 }
 FORBIDDEN = {

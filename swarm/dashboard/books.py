@@ -5,12 +5,13 @@ import sqlite3
 from typing import Any
 
 from swarm.dashboard.history import History, Round
-from swarm.judging.calibration import WINDOW, Calibration, calibrate
+from swarm.judging.calibration import UNPROVEN, WINDOW, Calibration, calibrate
 from swarm.network.announcements import Announcement, Refused, decode_record
 from swarm.recipe.schema import Recipe
+from swarm.round.assigned import PREFIX, Basis, read
 from swarm.round.assignment import judges_of
-from swarm.round.evidence import Book, Evidence
-from swarm.round.records import StageNote, StageRecord, check_lengths, decode
+from swarm.round.evidence import Book, Evidence, spent_by
+from swarm.round.records import StageNote, StageRecord, check_lengths, decode, decode_openings
 from swarm.round.wire import RecordRefused, read_note
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,16 @@ class RoundBook:
             (self.seed,) = database.execute("SELECT seed FROM rounds WHERE number = ?", (found.number,)).fetchone()
             self._read_records(database, history.swarm or "")
             self.calibrations = {judge: self._calibrate(database, judge) for judge in self.book.critiques}
-        self.book.keep_assigned(self._assigned())
-        self.evidence = Evidence(recipe, self.seed, self.book, self.calibrations.__getitem__)
+            basis = self._basis(database)
+            spent = self._spent(database)
+        self.book.keep_assigned(self._assigned(basis))
+        self.book.committed = {
+            peer: said.expires for (stage, peer), (said, _) in self.announced.items() if stage == "answer"
+        }
+        self.evidence = Evidence(
+            recipe, self.seed, self.book, lambda judge: self.calibrations.get(judge, UNPROVEN), spent
+        )
+        self.evidence.owners = basis.owners
 
     def names(self) -> set[str]:
         """The ids of all who announced something, or whose record is here."""
@@ -90,9 +99,20 @@ class RoundBook:
         ).fetchall()
         return calibrate([(raw, bool(truth)) for raw, truth in reversed(rows)])
 
-    def _assigned(self) -> dict[Any, list[str]]:
+    def _assigned(self, basis: Basis) -> dict[Any, list[str]]:
         roster = {peer_id: note.groups for (stage, peer_id), (_, note) in self.announced.items() if stage == "answer"}
-        return judges_of(self.recipe, self.seed, roster)
+        return judges_of(self.recipe, self.seed, roster, basis.owners, basis.before)
+
+    def _basis(self, database: sqlite3.Connection) -> Basis:
+        row = database.execute("SELECT value FROM meta WHERE key = ?", (f"{PREFIX}{self.found.number}",)).fetchone()
+        return read(row[0] if row else None)
+
+    def _spent(self, database: sqlite3.Connection) -> set[str]:
+        """The seals that were opened before this round."""
+        rows = database.execute(
+            "SELECT body FROM records WHERE stage = 'open' AND round < ? AND length(body) > 0", (self.found.number,)
+        )
+        return spent_by(self.recipe, (decode_openings(body) for (body,) in rows))
 
 
 def announcement_of(swarm: str, peer_id: str, raw: bytes) -> Announcement | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swarm.dashboard.books import RoundBook
-from swarm.judging.jury import Vote, decide
+from swarm.judging.jury import Vote, decide, vote_of
 from swarm.recipe.verifiers import has_truth
 from swarm.round.clock import lifetime_s
 from swarm.round.records import StageNote
@@ -105,9 +105,10 @@ class RoundPage:
         for judge, record in self._round.book.critiques.items():
             for group in record.groups:
                 if (group.author, group.task) == (author, number):
-                    calibration = self._round.calibrations[judge]
+                    evidence = self._round.evidence
                     for sample, raw in enumerate(group.verdicts):
-                        votes.setdefault(sample, []).append(Vote(calibration.probability(raw), calibration.weight))
+                        vote = vote_of(evidence.judge(judge), raw, evidence.owners.get(judge))
+                        votes.setdefault(sample, []).append(vote)
         return [
             {"author": author, "sample": sample, "probability": probability and round(probability, 4)}
             for sample, given in sorted(votes.items())

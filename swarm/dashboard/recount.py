@@ -71,9 +71,8 @@ class Recount:
 
 
 def _earned(book: RoundBook) -> dict[str, Earned]:
-    audits = book.evidence.audited()
     found: dict[str, Earned] = {}
     for peer_id, records in book.by_author().items():
-        points = round_points(book.evidence.earned(record, audits) for record in records) / MILLIONTHS
+        points = round_points(book.evidence.earned(record) for record in records) / MILLIONTHS
         found[peer_id] = Earned(points, book.answer_reward(peer_id), records[0].model)
     return found

@@ -81,6 +81,8 @@ CREATE TABLE votes (
 """,
 )
 SCHEMA_VERSION = len(_STEPS)
+_NEVER = 2**62
+"""After every round."""
 
 
 @dataclass(frozen=True)
@@ -221,12 +223,13 @@ class Journal:
             rows = self._database.execute("SELECT report FROM rounds ORDER BY ordinal").fetchall()
         return [json.loads(row[0]) for row in rows]
 
-    def audits_of(self, judge: str, limit: int) -> list[tuple[float, bool]]:
-        """The newest audits of a judge, oldest first, as (raw score, truth)."""
+    def audits_of(self, judge: str, limit: int, before: int = _NEVER) -> list[tuple[float, bool]]:
+        """The newest audits of a judge in the rounds before one, oldest first, as (raw score, truth)."""
         with self._lock:
             rows = self._database.execute(
-                "SELECT raw, truth FROM audits WHERE judge = ? ORDER BY round DESC, author, task, sample LIMIT ?",
-                (judge, limit),
+                "SELECT raw, truth FROM audits WHERE judge = ? AND round < ? "
+                "ORDER BY round DESC, author, task, sample LIMIT ?",
+                (judge, before, limit),
             ).fetchall()
         return [(raw, bool(truth)) for raw, truth in reversed(rows)]
 
@@ -257,6 +260,25 @@ class Journal:
                 (number, stage, peer_id, sha256),
             ).fetchone()
         return row[0] if row and row[0] else None
+
+    def bodies(self, stage: str, before: int = _NEVER) -> list[bytes]:
+        """The blobs of all records of a kind in the rounds before one, as far as they are here, oldest first."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT body FROM records WHERE stage = ? AND round < ? AND length(body) > 0 ORDER BY round, peer_id",
+                (stage, before),
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def records(self, number: int) -> list[RecordRow]:
+        """The records of a round, by kind and author."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT stage, peer_id, sha256, announcement, body FROM records WHERE round = ? "
+                "ORDER BY stage, peer_id",
+                (number,),
+            ).fetchall()
+        return [RecordRow(*row) for row in rows]
 
     def keep_records(self, rows: Iterable[tuple[int, RecordRow]]) -> None:
         """Add records that came after their round, each with the number of its round."""

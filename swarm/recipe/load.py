@@ -38,7 +38,7 @@ def load_recipe(path: Path) -> Recipe:
     for index, source in enumerate(_source_list(data)):
         if isinstance(source, dict) and "jsonl" in source:
             where = f"{path}, line {lines.get(('tasks', 'sources', index, 'jsonl'), '?')}"
-            source["items"] = _read_items(path.parent / str(source.pop("jsonl")), where)
+            source["items"] = read_items(path.parent / str(source.pop("jsonl")), where)
     try:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -66,7 +66,8 @@ def parse_recipe(canonical: bytes) -> Recipe:
     return recipe
 
 
-def _read_items(path: Path, where: str) -> list[dict[str, Any]]:
+def read_items(path: Path, where: str) -> list[dict[str, Any]]:
+    """The items of a JSONL file of tasks; `where` is who asks for it, for the sentence of an error."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

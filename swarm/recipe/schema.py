@@ -71,6 +71,14 @@ class Item(Section):
     prompt: Annotated[str, Field(min_length=1, max_length=20_000)]
     answer: Annotated[str, Field(max_length=20_000)] | None = None
     """The right answer; without one the jury decides."""
+    seal: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """In place of an answer: its seal (`swarm seal`), which the recipe's author opens where the item is an audit."""
+
+    @model_validator(mode="after")
+    def _answer_or_seal(self) -> "Item":
+        if self.answer is not None and self.seal is not None:
+            raise ValueError("an item has an answer or a seal, not both: a shown answer is no secret")
+        return self
 
 
 class ItemSource(Section):
@@ -166,6 +174,13 @@ class Judge(Section):
         if "{answer}" not in template:
             raise ValueError("statement needs {answer}")
         return _check_template(template, "statement")
+
+
+class Audits(Section):
+    """Of sealed items; see docs/judging.md."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Probability that a sealed item is an audit in a round in which it is judged."""
 
 
 class Rewards(Section):
@@ -287,6 +302,7 @@ class Recipe(Section):
     """null: no code can check an answer, the jury decides."""
     prompts: Prompts
     judge: Judge
+    audits: Audits = Audits()
     rewards: Rewards = Rewards()
     stages: Stages = Stages()
     model: Model = Model()

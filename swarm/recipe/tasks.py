@@ -22,7 +22,8 @@ class Task:
     """Index of its source in the recipe."""
     question: str
     entry: dict[str, Any]
-    """What the verifier needs: `answer` (None where only the jury can tell), and the dataset's metadata."""
+    """What the verifier needs: `answer` (None where only the jury can tell), and the dataset's metadata; `seal` where
+    the answer is sealed."""
 
 
 def derive_tasks(recipe: Recipe, seed: bytes, count: int) -> list[Task]:
@@ -85,7 +86,7 @@ def _index(seed: bytes, index: int) -> bytes:
 
 def _item_task(source: ItemSource, index: int, generator: random.Random) -> Task:
     item = generator.choice(source.items)
-    return Task(index, item.prompt, {"question": item.prompt, "answer": item.answer})
+    return Task(index, item.prompt, {"question": item.prompt, "answer": item.answer, "seal": item.seal})
 
 
 def _gym_task(source: GymSource, index: int, generator: random.Random) -> Task:

@@ -1,8 +1,10 @@
 """Runs one round of one peer: answer, critique, revise, update."""
 
+import logging
+import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -12,18 +14,23 @@ from swarm.events import Emitter
 from swarm.journal.journal import AuditRow, RecordRow
 from swarm.judging.calibration import Calibration
 from swarm.judging.points import MILLIONTHS, round_points
-from swarm.recipe.schema import Recipe, Stage
+from swarm.recipe.schema import Recipe
+from swarm.recipe.seals import prompts_by_seal
 from swarm.recipe.tasks import Task
-from swarm.round.assignment import Item, affordable, judges_of, sources_of
+from swarm.round.assignment import Assigner, Drawn, Item, affordable, sources_of
 from swarm.round.clock import Clock
-from swarm.round.evidence import Book
+from swarm.round.evidence import Book, spent_by
 from swarm.round.exchange import Exchange, Received
 from swarm.round.experience import Group, Reader, choose, mean_rewards, training_group
+from swarm.round.openings import Openings
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
+    AnyRecord,
     CritiqueGroup,
     CritiqueRecord,
+    Kind,
+    OpeningRecord,
     RevisionGroup,
     RevisionRecord,
     Rollout,
@@ -32,8 +39,10 @@ from swarm.round.records import (
 from swarm.round.stages import CritiqueWork, answer, critique, revise
 from swarm.training.learner import Completion, Learner
 
-Rows = dict[tuple[Stage, str], RecordRow]
-"""By stage and author."""
+logger = logging.getLogger(__name__)
+
+Rows = dict[tuple[Kind, str], RecordRow]
+"""By kind of record and author."""
 
 
 @dataclass
@@ -88,6 +97,8 @@ class Outcome:
     """Peers that were waited for in vain, in any stage."""
     undelivered: set[str]
     """Peers that announced a record which did not arrive or was refused."""
+    drawn: Drawn
+    """Who was to judge whom."""
 
 
 class Company(Protocol):
@@ -114,8 +125,19 @@ class Driver:
         exchange: Exchange,
         calibration: Callable[[str], Calibration],
         emit: Emitter,
+        assigner: Assigner | None = None,
+        openings: Openings | None = None,
+        spent: Collection[str] = (),
+        published: Collection[str] = (),
     ) -> None:
-        """`calibration` gives what the audits so far say about a judge, by peer id."""
+        """
+        Args:
+            calibration: what the audits so far say about a judge, by peer id.
+            assigner: who draws the judges; None for one that knows no owners.
+            openings: the answers to the recipe's sealed items, where this peer is their author's.
+            spent: the seals that were opened in rounds before this run.
+            published: the fingerprints of weights that all can have: what they sample can be replayed.
+        """
         self._peer_id = peer_id
         self._swarm = swarm
         self._recipe = recipe
@@ -124,7 +146,16 @@ class Driver:
         self._exchange = exchange
         self._calibration = calibration
         self._emit = emit
+        self._assigner = assigner or Assigner(recipe)
+        self._openings = openings
+        self._spent = set(spent)
+        self._published = set(published)
+        self._sealed = bool(prompts_by_seal(recipe))
         self._seconds_per_group: float | None = None
+
+    def weights_published(self, fingerprint: str) -> None:
+        """From now on everybody can have the weights of this fingerprint."""
+        self._published.add(fingerprint)
 
     def run(self, number: int, ordinal: int, seed: bytes, company: Company) -> Outcome:
         """Run a round up to and including the update.
@@ -139,28 +170,38 @@ class Driver:
         rows: Rows = {}
         missing: set[str] = set()
         undelivered: set[str] = set()
-        reader = Reader(self._learner, self._recipe, seed, book, self._calibration)
+        reader = Reader(self._learner, self._recipe, seed, book, self._calibration, self._spent)
         tokens_before = self._learner.counters.generated_tokens
         refused_before = Counter(self._exchange.refused)
 
-        def publish(record: StageRecord) -> None:
-            received = self._exchange.publish(record)
+        def commit(record: AnyRecord) -> Received:
+            committed = self._exchange.commit(record)
+            rows[record.stage, record.peer_id] = committed.row
+            return committed
+
+        def publish(record: StageRecord) -> Received:
             book.add(record)
-            rows[record.stage, record.peer_id] = received.row
             report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
+            return commit(record)
 
         def collect(
-            stage: Stage, wanted: Callable[[Mapping[str, int]], set[str]], waited_for: Callable[[], set[str]]
+            own: Received, wanted: Callable[[Mapping[str, int]], set[str]], waited_for: Callable[[], set[str]]
         ) -> dict[str, int]:
-            """Wait for a stage, fetch from the `wanted` who published; how many groups each peer announced."""
+            """Wait until all have committed to their records of a stage, then show the own one and fetch from the
+            `wanted` who published; how many groups each peer announced."""
+            stage = own.record.stage
+            assert stage != "open", "openings are not waited for"
             with self._timed(report, "wait"):
                 self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
                 notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
+                self._exchange.reveal(own)
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
                 authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
                 received = self._exchange.collect(number, stage, notes, authors)
+            if stage == "answer":
+                book.committed = {peer: said.expires for peer, (said, _) in notes.items()}
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
-            accepted = {peer for peer, item in received.items() if self._accept(item, book, rows, report)}
+            accepted = {peer for peer, item in received.items() if self._accept(item, reader, book, rows, report)}
             missing.update(waited_for() - set(notes))
             undelivered.update(authors & set(notes) - accepted)
             return announced
@@ -169,10 +210,11 @@ class Driver:
         with self._stage(report, number, "answer"):
             tasks = self._tasks(number, reader)
             answers = answer(self._learner, self._recipe, tasks, seed + self._peer_id.encode())
-            publish(self._answer_record(number, answers))
-        roster = collect("answer", lambda announced: self._wanted(seed, announced), company.expected)
+            committed = publish(self._answer_record(number, answers))
+        roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
         report.partners = len(book.answers) - 1
-        assigned = judges_of(self._recipe, seed, roster)
+        drawn = self._assigner.draw(number, seed, roster)
+        assigned, reader.owners = drawn.judges, drawn.owners
 
         # critique
         with self._stage(report, number, "critique"):
@@ -182,34 +224,41 @@ class Driver:
                 if self._peer_id in judges and item.author in book.answers
             }
             critiques = critique(self._learner, self._recipe, work, seed + self._peer_id.encode())
-            publish(self._critique_record(number, critiques))
+            committed = publish(self._critique_record(number, critiques))
             report.critiques = sum(len(piece.completions) for piece in critiques)
             report.verdicts = sum(len(piece.verdicts) for piece in critiques)
         authors = set(book.answers)
         judges = authors | {
-            judge for item, drawn in assigned.items() if item.author == self._peer_id for judge in drawn
+            judge for item, chosen in assigned.items() if item.author == self._peer_id for judge in chosen
         }
-        collect("critique", lambda peers: judges & set(peers), lambda: company.expected() & judges)
+        collect(committed, lambda peers: judges & set(peers), lambda: company.expected() & judges)
         book.keep_assigned(assigned)
+        opening = self._opening_record(number, seed, reader, assigned)
+        opened = commit(opening) if opening else None
 
         # revise
         with self._stage(report, number, "revise"):
             own_items = self._criticised(reader, assigned)
             revisions = self._revise(reader, own_items, seed)
-            publish(self._revision_record(number, own_items, revisions))
+            committed = publish(self._revision_record(number, own_items, revisions))
             report.revisions = sum(map(len, revisions))
-        collect("revise", lambda peers: authors & set(peers), lambda: company.expected() & authors)
+        collect(committed, lambda peers: authors & set(peers), lambda: company.expected() & authors)
+        if opened is not None:  # only now: the answers would have helped those who revise
+            self._exchange.reveal(opened)
+            book.add(opened.record)
+        if self._sealed:
+            self._collect_openings(number, book, rows, report)
 
         # update
         with self._stage(report, number, "update"):
             self._learn(reader, book, seed, report)
         audits = reader.audited()
-        self._score(reader, book, audits, report)
+        self._score(reader, book, report)
+        self._spent |= spent_by(self._recipe, book.openings.values())
         report.generated_tokens = self._learner.counters.generated_tokens - tokens_before
         report.refused = dict(Counter(self._exchange.refused) - refused_before)
-        return Outcome(
-            report, list(rows.values()), [AuditRow(**asdict(audit)) for audit in audits], authors, missing, undelivered
-        )
+        kept = [AuditRow(**asdict(audit)) for audit in audits]
+        return Outcome(report, list(rows.values()), kept, authors, missing, undelivered, drawn)
 
     def _tasks(self, number: int, reader: Reader) -> list[Task]:
         full = self._recipe.tasks.shared + self._recipe.tasks.own
@@ -219,19 +268,43 @@ class Driver:
             self._emit("smaller_round", round=number, tasks=count, of=full)
         return [reader.task(self._peer_id, task) for task in range(count)]
 
-    def _wanted(self, seed: bytes, roster: Mapping[str, int]) -> set[str]:
+    def _wanted(self, number: int, seed: bytes, roster: Mapping[str, int]) -> set[str]:
         """The authors whose answers this peer needs: those that it learns from, and those that it has to judge."""
-        judged = {
-            item.author for item, judges in judges_of(self._recipe, seed, roster).items() if self._peer_id in judges
-        }
+        assigned = self._assigner.draw(number, seed, roster).judges
+        judged = {item.author for item, judges in assigned.items() if self._peer_id in judges}
         return judged | set(sources_of(self._recipe, seed, self._peer_id, roster))
 
-    def _accept(self, item: Received, book: Book, rows: Rows, report: RoundReport) -> bool:
+    def _opening_record(
+        self, number: int, seed: bytes, reader: Reader, assigned: Collection[Item]
+    ) -> OpeningRecord | None:
+        """The sealed answers that this peer has to open in a round, if it can open any."""
+        if self._openings is None:
+            return None
+        tasks = [reader.task(item.author, item.task) for item in assigned]
+        due = self._openings.due(seed, self._recipe.audits.share, tasks, self._spent)
+        return OpeningRecord(**self._envelope(number), groups=tuple(due))
+
+    def _collect_openings(self, number: int, book: Book, rows: Rows, report: RoundReport) -> None:
+        """Openings are committed to while others revise, and shown after that: nobody has to wait for them."""
+        with self._timed(report, "wait"):
+            notes = self._exchange.announced(number, "open")
+            received = self._exchange.collect(number, "open", notes, notes)
+        rows.update({("open", row.peer_id): row for row in self._exchange.seen("open", notes)})
+        for author, item in received.items():
+            book.add(item.record)
+            rows["open", author] = item.row
+
+    def _accept(self, item: Received, reader: Reader, book: Book, rows: Rows, report: RoundReport) -> bool:
         record = item.record
+        assert not isinstance(record, OpeningRecord), "openings hold no tokens"
         same_tokens = record.tokenizer == self._learner.tokenizer_fingerprint
         tokens = (token for group in record.groups for rollout in group.rollouts for token in rollout.tokens)
         if same_tokens and max(tokens, default=0) >= self._learner.vocabulary_size:
             self._exchange.refused["token out of range"] += 1
+            return False
+        if isinstance(record, AnswerRecord) and (wrong := reader.replay_one(record, self._peer_id)):
+            logger.warning("refused the answers of %s: %s", record.peer_id, wrong)
+            self._exchange.refused["not replayed"] += 1
             return False
         book.add(record)
         rows[record.stage, record.peer_id] = item.row
@@ -273,9 +346,9 @@ class Driver:
         report.update = asdict(update)
         report.why_nothing = _why_nothing(own, report, update.skipped)
 
-    def _score(self, reader: Reader, book: Book, audits: Sequence[AuditRow], report: RoundReport) -> None:
+    def _score(self, reader: Reader, book: Book, report: RoundReport) -> None:
         own = [record for record in book.records() if record.peer_id == self._peer_id]
-        report.points = round_points(reader.earned(record, audits) for record in own) / MILLIONTHS
+        report.points = round_points(reader.earned(record) for record in own) / MILLIONTHS
         judge = self._calibration(self._peer_id)
         report.informedness = round(judge.informedness, 4) if judge.audits else None
 
@@ -305,15 +378,22 @@ class Driver:
         )
         return RevisionRecord(**self._header(number), groups=groups)
 
-    def _header(self, number: int) -> dict[str, Any]:
+    def _envelope(self, number: int) -> dict[str, Any]:
         return {
             "protocol": PROTOCOL,
             "swarm": self._swarm,
             "round": number,
             "peer_id": self._peer_id,
+            "salt": secrets.token_hex(16),
+        }
+
+    def _header(self, number: int) -> dict[str, Any]:
+        return {
+            **self._envelope(number),
             "model": self._learner.name[:200],
             "fingerprint": self._learner.fingerprint,
             "tokenizer": self._learner.tokenizer_fingerprint,
+            "level": "replicate" if self._learner.fingerprint in self._published else "none",
         }
 
     @contextmanager

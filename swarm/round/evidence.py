@@ -4,22 +4,29 @@ Needs no model: whoever has the recipe, the round's seed and the records finds t
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
 
 from swarm.journal.journal import AuditRow
-from swarm.judging.calibration import Calibration
-from swarm.judging.jury import Vote, decide
-from swarm.judging.points import group_points, in_millionths
-from swarm.judging.scores import proper_score
+from swarm.judging.calibration import Calibration, pooled
+from swarm.judging.copying import Work, copies
+from swarm.judging.jury import decide, vote_of
+from swarm.judging.points import group_points, in_millionths, judge_points
 from swarm.recipe.schema import Recipe
+from swarm.recipe.seals import is_audit, prompts_by_seal, seal_of
 from swarm.recipe.tasks import Task, own_tasks, shared_tasks
 from swarm.recipe.verifiers import extract_answer, has_truth, verify
 from swarm.round.assignment import Item
 from swarm.round.records import (
     AnswerGroup,
     AnswerRecord,
+    AnyRecord,
+    CritiqueGroup,
     CritiqueRecord,
+    OpenedItem,
+    OpeningRecord,
     RevisionGroup,
     RevisionRecord,
     Rollout,
@@ -34,8 +41,11 @@ class Book:
     answers: dict[str, AnswerRecord] = field(default_factory=dict)
     critiques: dict[str, CritiqueRecord] = field(default_factory=dict)
     revisions: dict[str, RevisionRecord] = field(default_factory=dict)
+    openings: dict[str, OpeningRecord] = field(default_factory=dict)
+    committed: dict[str, float] = field(default_factory=dict)
+    """When the announcements of answers end, by author; all live equally long, so this is the order of commitment."""
 
-    def add(self, record: StageRecord) -> None:
+    def add(self, record: AnyRecord) -> None:
         match record:
             case AnswerRecord():
                 self.answers[record.peer_id] = record
@@ -43,6 +53,8 @@ class Book:
                 self.critiques[record.peer_id] = record
             case RevisionRecord():
                 self.revisions[record.peer_id] = record
+            case OpeningRecord():
+                self.openings[record.peer_id] = record
 
     def records(self) -> list[StageRecord]:
         return [*self.answers.values(), *self.critiques.values(), *self.revisions.values()]
@@ -61,7 +73,22 @@ class Book:
 class Evidence:
     """The records of one round, read with recipe and seed, and with what is known about the judges."""
 
-    def __init__(self, recipe: Recipe, seed: bytes, book: Book, calibration: Callable[[str], Calibration]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: bytes,
+        book: Book,
+        calibration: Callable[[str], Calibration],
+        spent: Collection[str] = (),
+    ) -> None:
+        """`spent`: the seals that were opened in earlier rounds; what everybody knows is no audit."""
+        self.owners: Mapping[str, str] = {}
+        """Of the linked peers, once they are known."""
+        self._spent = frozenset(spent)
+        self._judges: dict[str, Calibration] = {}
+        self._judged: tuple[tuple[CritiqueRecord, ...], Mapping[tuple[str, int], Any]] | None = None
+        self._compared: tuple[tuple[AnswerRecord, ...], set[Hashable]] | None = None
+        self._read: tuple[tuple[OpeningRecord, ...], dict[str, OpenedItem]] = ((), {})
         self._recipe = recipe
         self._book = book
         self._calibration = calibration
@@ -70,12 +97,35 @@ class Evidence:
         self._own: dict[str, list[Task]] = {}
 
     def task(self, author: str, number: int) -> Task:
-        """Task `number` of an author: shared tasks first, then its own."""
+        """Task `number` of an author: shared tasks first, then its own; with the answer, where its seal was opened."""
         if number < len(self._shared):
-            return self._shared[number]
+            return self._opened(self._shared[number])
         if author not in self._own:
             self._own[author] = own_tasks(self._recipe, self._seed, author)
-        return self._own[author][number - len(self._shared)]
+        return self._opened(self._own[author][number - len(self._shared)])
+
+    def _opened(self, task: Task) -> Task:
+        seal = task.entry.get("seal")
+        opened = self.openings().get(seal) if seal else None
+        if opened is None:
+            return task
+        return replace(task, entry={**task.entry, "answer": opened.answer})
+
+    def openings(self) -> dict[str, OpenedItem]:
+        """The audits of the round among the sealed items, by seal: opened by what the seal binds, drawn by salt and
+        seed, and not known before. Who opened them does not matter."""
+        records = tuple(self._book.openings.values())
+        if records != self._read[0]:
+            found = {
+                opened.seal: opened
+                for record in records
+                for opened in record.groups
+                if opened.seal not in self._spent
+                and is_opening(self._recipe, opened)
+                and is_audit(opened.salt, self._seed, self._recipe.audits.share)
+            }
+            self._read = (records, found)
+        return self._read[1]
 
     def texts(self, record: StageRecord, rollouts: Sequence[Rollout]) -> list[str]:
         """What rollouts say, as their author wrote it."""
@@ -102,12 +152,9 @@ class Evidence:
             texts = self.answer_texts(author, task_number)
             return verify(self._recipe, task, texts[sample]) if sample < len(texts) else None
         votes = [
-            Vote(calibration.probability(group.verdicts[sample]), calibration.weight)
-            for judge, record in self._book.critiques.items()
-            if judge not in (author, without)
-            for group in record.groups
-            if (group.author, group.task) == (author, task_number) and sample < len(group.verdicts)
-            for calibration in (self._calibration(judge),)
+            vote_of(self.judge(judge), group.verdicts[sample], self.owners.get(judge))
+            for judge, group in self._judgements().get((author, task_number), ())
+            if judge not in (author, without) and sample < len(group.verdicts)
         ]
         return decide(votes).probability
 
@@ -132,12 +179,18 @@ class Evidence:
         return texts if len(texts) == len(critiques) else None
 
     def audited(self) -> list[AuditRow]:
-        """All verdicts of the round whose truth the verifier knows, each distinct answer of a group once."""
+        """All verdicts of the round whose truth the verifier knows, each distinct answer of a group once.
+
+        Where the recipe has sealed items, only they count: on the others a judge could have run the verifier.
+        """
         found = []
+        sealed = bool(prompts_by_seal(self._recipe))
         for judge, record in self._book.critiques.items():
             for group in record.groups:
                 task = self.task(group.author, group.task)
                 texts = self.answer_texts(group.author, group.task)
+                if sealed and not task.entry.get("seal"):
+                    continue
                 if not has_truth(self._recipe, task) or len(texts) != len(group.verdicts) or judge == group.author:
                     continue
                 seen: set[str | None] = set()
@@ -149,17 +202,66 @@ class Evidence:
                         found.append(AuditRow(judge, group.author, group.task, sample, raw, right))
         return found
 
-    def earned(self, record: StageRecord, audits: Sequence[AuditRow]) -> int:
-        """What a record of the book earns its author, in millionths of a point; `audits` are those of the round."""
+    def earned(self, record: StageRecord) -> int:
+        """What a record of the book earns its author, in millionths of a point."""
         match record:
             case AnswerRecord():
-                return in_millionths(group_points([known(self.answer_rewards(record, g)) for g in record.groups]))
+                new = [g for g in record.groups if (record.peer_id, g.task) not in self._copied()]
+                return in_millionths(group_points([known(self.answer_rewards(record, g)) for g in new]))
             case RevisionRecord():
                 groups = [group for group in record.groups if self.quoted(record, group) is not None]
                 return in_millionths(group_points([known(self.revision_rewards(record, g)) for g in groups]))
             case _:
-                judge = record.peer_id
-                return in_millionths(math.fsum(verdict_scores(audits, judge, self._calibration(judge))))
+                judged = sum(bool(self.answer_texts(group.author, group.task)) for group in record.groups)
+                return in_millionths(judge_points(self.judge(record.peer_id).weight, judged))
+
+    def judge(self, peer: str) -> Calibration:
+        """What is known about a judge; what all judges of its owner have shown counts together."""
+        if peer not in self._judges:
+            owner = self.owners.get(peer)
+            siblings = [other for other, theirs in self.owners.items() if theirs == owner and other != peer]
+            self._judges[peer] = pooled(self._calibration(peer), [self._calibration(other) for other in siblings])
+        return self._judges[peer]
+
+    def _judgements(self) -> Mapping[tuple[str, int], list[tuple[str, CritiqueGroup]]]:
+        """The verdicts of the round by author and task."""
+        records = tuple(self._book.critiques.values())
+        if self._judged is None or self._judged[0] != records:
+            found: dict[tuple[str, int], list[tuple[str, CritiqueGroup]]] = {}
+            for record in records:
+                for group in record.groups:
+                    found.setdefault((group.author, group.task), []).append((record.peer_id, group))
+            self._judged = (records, found)
+        return self._judged[1]
+
+    def _copied(self) -> set[Hashable]:
+        """The groups of answers that somebody else had committed to before, as (author, task)."""
+        records = tuple(self._book.answers.values())
+        if self._compared is None or self._compared[0] != records:
+            works = [
+                Work(
+                    (record.peer_id, group.task),
+                    record.peer_id,
+                    _digest(self.task(record.peer_id, group.task), group),
+                    -math.fsum(value for rollout in group.rollouts for value in rollout.logprobs),
+                    self._book.committed.get(record.peer_id, math.inf),
+                )
+                for record in records
+                for group in record.groups
+            ]
+            self._compared = (records, copies(works))
+        return self._compared[1]
+
+
+def is_opening(recipe: Recipe, opened: OpenedItem) -> bool:
+    """Whether it opens a sealed item of the recipe."""
+    prompt = prompts_by_seal(recipe).get(opened.seal)
+    return prompt is not None and seal_of(prompt, opened.answer, opened.salt) == opened.seal
+
+
+def spent_by(recipe: Recipe, records: Iterable[OpeningRecord]) -> set[str]:
+    """The seals whose answers are known after some records, whatever round they were meant for."""
+    return {opened.seal for record in records for opened in record.groups if is_opening(recipe, opened)}
 
 
 def known(rewards: Sequence[float | None]) -> tuple[float, ...]:
@@ -168,11 +270,7 @@ def known(rewards: Sequence[float | None]) -> tuple[float, ...]:
     return found if len(found) == len(rewards) else ()
 
 
-def verdict_scores(audits: Sequence[AuditRow], judge: str, calibration: Calibration) -> list[float]:
-    """Proper scores of a judge's verdicts of one round, one per judged item (the mean over the item's answers)."""
-    items: dict[tuple[str, int], list[float]] = {}
-    for audit in audits:
-        if audit.judge == judge:
-            score = proper_score(calibration.probability(audit.raw), float(audit.truth))
-            items.setdefault((audit.author, audit.task), []).append(score)
-    return [math.fsum(scores) / len(scores) for scores in items.values()]
+def _digest(task: Task, group: AnswerGroup) -> bytes:
+    """Of what was sampled for a question, whoever did it."""
+    tokens = [rollout.tokens for rollout in group.rollouts]
+    return sha256(repr((task.question, sorted(tokens))).encode()).digest()

@@ -10,9 +10,9 @@ from swarm.journal.journal import RecordRow
 from swarm.network.announcements import Announcement, encode_record
 from swarm.network.blobs import BlobRef
 from swarm.network.node import Network
-from swarm.recipe.schema import Recipe, Stage
+from swarm.recipe.schema import Recipe
 from swarm.round.clock import lifetime_s
-from swarm.round.records import DoneNote, StageNote, StageRecord, check_header, check_lengths, decode, encode
+from swarm.round.records import AnyRecord, DoneNote, Kind, StageNote, check_header, check_lengths, decode, encode
 from swarm.round.wire import Message, RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ FETCH_SHARE = 0.1
 class Received:
     """A record that passed every check, with what its author signed."""
 
-    record: StageRecord
+    record: AnyRecord
     row: RecordRow
 
 
@@ -44,13 +44,17 @@ class Exchange:
         self.refused: Counter[str] = Counter()
         """Records of others that were not accepted, by reason."""
 
-    def publish(self, record: StageRecord) -> Received:
-        """Put a record where others find it, and say so under this peer's signature."""
+    def commit(self, record: AnyRecord) -> Received:
+        """Bind this peer to a record by its signature over the hash; nobody can have the record before `reveal`."""
         blob = encode(record)
-        reference = self._network.put(blob)
+        reference = BlobRef.of(blob)
         note = StageNote(sha256=reference.sha256, size=reference.size, groups=len(record.groups))
         announcement = self._network.announce(f"{record.round}/{record.stage}", note_bytes(note), self._lifetime_s)
         return Received(record, RecordRow(record.stage, record.peer_id, *_signed(announcement, note), blob))
+
+    def reveal(self, committed: Received) -> None:
+        """Give a record to whoever asks for it."""
+        self._network.put(committed.row.body)
 
     def say_done(self, number: int, at: float) -> None:
         self._network.announce(f"{number}/done", note_bytes(DoneNote(at=at)), self._lifetime_s)
@@ -60,7 +64,7 @@ class Exchange:
         return {peer: note.at for peer, (_, note) in self._notes(f"{number}/done", DoneNote).items()}
 
     def wait(
-        self, number: int, stage: Stage, expected: Callable[[], Collection[str]], until: float
+        self, number: int, stage: Kind, expected: Callable[[], Collection[str]], until: float
     ) -> dict[str, tuple[Announcement, StageNote]]:
         """The announcements of a stage, as soon as all expected peers have made theirs, or at the deadline.
 
@@ -69,7 +73,7 @@ class Exchange:
             until: the deadline, unix seconds.
         """
         while True:
-            notes = self._notes(f"{number}/{stage}", StageNote)
+            notes = self.announced(number, stage)
             if set(expected()) <= set(notes) or time.time() >= until:
                 return notes
             time.sleep(max(0.0, min(POLL_S, until - time.time())))
@@ -77,7 +81,7 @@ class Exchange:
     def collect(
         self,
         number: int,
-        stage: Stage,
+        stage: Kind,
         notes: Mapping[str, tuple[Announcement, StageNote]],
         authors: Collection[str],
     ) -> dict[str, Received]:
@@ -87,7 +91,7 @@ class Exchange:
             if author in notes and author != self._network.peer_id:
                 note = notes[author][1]
                 wanted.setdefault(BlobRef(note.sha256, note.size), []).append(author)
-        blobs = self._network.fetch_many(wanted, self._fetch_s) if wanted else {}
+        blobs = self._fetch_revealed(wanted)
         received: dict[str, Received] = {}
         for reference, providers in wanted.items():
             for author in providers:
@@ -106,7 +110,23 @@ class Exchange:
                 received[author] = Received(record, row)
         return received
 
-    def seen(self, stage: Stage, notes: Mapping[str, tuple[Announcement, StageNote]]) -> list[RecordRow]:
+    def _fetch_revealed(self, wanted: Mapping[BlobRef, list[str]]) -> dict[BlobRef, bytes]:
+        """The blobs of records, tried again while there is time: their authors may still wait for others' commits."""
+        deadline = time.monotonic() + self._fetch_s
+        blobs: dict[BlobRef, bytes] = {}
+        while (missing := {ref: who for ref, who in wanted.items() if ref not in blobs}) and (
+            left := deadline - time.monotonic()
+        ) > 0:
+            blobs.update(self._network.fetch_many(missing, left))
+            if len(blobs) < len(wanted):
+                time.sleep(max(0.0, min(POLL_S, deadline - time.monotonic())))
+        return blobs
+
+    def announced(self, number: int, kind: Kind) -> dict[str, tuple[Announcement, StageNote]]:
+        """The announcements of a kind of record so far."""
+        return self._notes(f"{number}/{kind}", StageNote)
+
+    def seen(self, stage: Kind, notes: Mapping[str, tuple[Announcement, StageNote]]) -> list[RecordRow]:
         """The announcements of a stage as the journal keeps them, without the records."""
         others = (author for author in notes if author != self._network.peer_id)
         return [RecordRow(stage, author, *_signed(*notes[author]), b"") for author in others]

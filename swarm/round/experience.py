@@ -6,7 +6,7 @@ quote, texts are decoded from the tokens, rewards are recomputed. What cannot be
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from swarm.judging.calibration import Calibration
@@ -16,6 +16,7 @@ from swarm.recipe.schema import Recipe, Stage
 from swarm.round.assignment import draw
 from swarm.round.evidence import Book, Evidence, known
 from swarm.round.records import AnswerRecord, CritiqueRecord, RevisionRecord, Rollout, StageRecord
+from swarm.round.replay import replay_group
 from swarm.round.stages import encode_prompt, verdicts
 from swarm.training.learner import Learner, TrainingGroup
 
@@ -43,8 +44,9 @@ class Reader(Evidence):
         seed: bytes,
         book: Book,
         calibration: Callable[[str], Calibration],
+        spent: Collection[str] = (),
     ) -> None:
-        super().__init__(recipe, seed, book, calibration)
+        super().__init__(recipe, seed, book, calibration, spent)
         self._learner = learner
         self.dropped: Counter[str] = Counter()
         """Groups that were not used, by reason."""
@@ -67,6 +69,15 @@ class Reader(Evidence):
                 return [group for index in range(len(record.groups)) if (group := self._critiques(record, index))]
             case _:
                 return [group for index in range(len(record.groups)) if (group := self._revisions(record, index))]
+
+    def replay_one(self, record: AnswerRecord, checker: str) -> str | None:
+        """Spot-check one group of answers where the weights that it names are the ones here: what does not hold."""
+        if record.level == "none" or record.fingerprint != self._learner.fingerprint or not record.groups:
+            return None
+        index = draw(self._seed, "replay", checker, record.peer_id) % len(record.groups)
+        prompt = answer_prompt(self._recipe, self.task(record.peer_id, record.groups[index].task))
+        encoded = encode_prompt(self._learner, self._recipe, prompt)
+        return replay_group(self._learner, self._recipe, self._seed, record, index, encoded).wrong
 
     def _answers(self, record: AnswerRecord, index: int) -> Group:
         group = record.groups[index]

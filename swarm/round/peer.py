@@ -21,18 +21,24 @@ from swarm.network.daemon import check_port
 from swarm.network.invite import Invite
 from swarm.network.node import Network
 from swarm.recipe.schema import Recipe
+from swarm.round.assigned import keep, last_pairs
+from swarm.round.assignment import Assigner
 from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
+from swarm.round.evidence import spent_by
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
 from swarm.round.heldout import measure
 from swarm.round.home import Home
+from swarm.round.openings import Openings
+from swarm.round.owners import owners_if_known
 from swarm.round.presence import Presence
-from swarm.round.records import LiveNote
+from swarm.round.records import LiveNote, decode_openings
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
+from swarm.settlement.epochs import Epochs
 from swarm.settlement.settler import Settler
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
@@ -59,6 +65,8 @@ class Options:
     announce_host: str | None = None
     device: str | None = None
     threads: int | None = None
+    openings: Path | None = None
+    """Where this peer is the recipe's author: the file with the sealed answers, which it opens as they are due."""
     wait_for: int = 1
     """Peers, this one included, that should be here before the first round starts."""
 
@@ -87,6 +95,7 @@ class Peer:
             self._start_network(stack)
             self._recipe = self._membership.recipe or self._find_recipe()
             self._journal.put("recipe", self._recipe.canonical().decode())
+            self._openings = self._read_openings()
             self._load(model_folder or self._obtain(self._recipe))
             self._register()
             self._appear(stack)
@@ -108,9 +117,14 @@ class Peer:
         self._journal = Journal(self._home.journal_file)
         stack.callback(self._journal.close)
         stack.enter_context(self._emit.also(Latest(self._journal)))
+        self._journal.put("peer_id", self._identity.peer_id)
         self._emit(
             "identity", peer_id=self._identity.peer_id, address=self._identity.address, home=str(self._home.path)
         )
+
+    def _read_openings(self) -> Openings | None:
+        file = self._options.openings
+        return None if file is None else Openings.read(file, self._recipe)
 
     def _obtain(self, recipe: Recipe) -> Path:
         self._check_stop()
@@ -180,6 +194,8 @@ class Peer:
             device=options.device,
             threads=options.threads,
         )
+        # the recipe's own model is one that everybody can have, until it has learned here
+        self._common = {self._learner.fingerprint} if options.model is None else set()
         last = self._journal.last_round()
         if last is not None:
             self._learner.restore(self._home.checkpoint(last.checkpoint))
@@ -263,6 +279,10 @@ class Peer:
             exchange=exchange,
             calibration=lambda judge: calibrate(self._journal.audits_of(judge, WINDOW)),
             emit=self._emit,
+            assigner=self._assigner(clock),
+            openings=self._openings,
+            published=self._common,
+            spent=spent_by(recipe, (decode_openings(body) for body in self._journal.bodies("open"))),
         )
         recipe_watch = RecipeWatch(self._membership.registry, recipe.hash(), self._emit)
         last = self._journal.last_round()
@@ -287,6 +307,15 @@ class Peer:
         except Stopped:
             return rounds is None
         return True
+
+    def _assigner(self, clock: Clock) -> Assigner:
+        registry = self._membership.registry
+        epochs = Epochs(clock, registry.terms().epoch_seconds or 1)
+        assigner = Assigner(self._recipe, owners_if_known(registry, clock), epochs.epoch_of)
+        last = last_pairs(self._journal)
+        if last is not None:
+            assigner.resume(*last)
+        return assigner
 
     def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
         self._journal.put("begun", str(number))  # killed in it, this peer must not say something else in it later
@@ -328,6 +357,7 @@ class Peer:
             records=outcome.records,
             audits=outcome.audits,
         )
+        keep(self._journal, outcome.drawn)
         self._home.forget_checkpoints(name)
 
     def _measure(self, ordinal: int) -> None:

@@ -17,6 +17,14 @@ MAX_BLOB_BYTES = 8 * 2**20
 MAX_JSON_BYTES = 32 * 2**20
 MAX_TEXT = 32_768
 
+Kind = Stage | Literal["open"]
+"""Of a record: what a stage made, or the openings of sealed answers."""
+Salt = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""128 random bits: a hash over them hides what else is in it."""
+Level = Literal["none", "audit", "replicate"]
+"""What others can check of a rollout: nothing but its outcome; the claimed log-probabilities, where they have the
+weights; or the sampling itself, whose noise follows from public numbers."""
+
 Index = Annotated[int, Field(ge=0, le=1023)]
 Unix = Annotated[float, Field(ge=0, le=1e11)]
 
@@ -68,16 +76,32 @@ class RevisionGroup(Wire):
     rollouts: Rollouts
 
 
-class Header(Wire):
+class OpenedItem(Wire):
+    """The answer to one sealed prompt of the recipe."""
+
+    seal: Digest
+    salt: Salt
+    answer: Annotated[str, Field(max_length=20_000)]
+
+
+class Envelope(Wire):
+    """What every record says. The announcement of its hash commits its author to it; `salt` keeps others from guessing
+    what is in it before the author reveals it."""
+
     protocol: Annotated[int, Field(ge=PROTOCOL, le=PROTOCOL)]
     swarm: Annotated[str, Field(max_length=100)]
     round: Annotated[int, Field(ge=0, lt=2**53)]
     peer_id: PeerId
+    salt: Salt
+
+
+class Header(Envelope):
     model: Annotated[str, Field(max_length=200)]
     fingerprint: Digest
     """Of the weights that sampled."""
     tokenizer: Digest
     """Token ids mean the same between peers that have the same one."""
+    level: Level = "none"
 
 
 class AnswerRecord(Header):
@@ -95,16 +119,25 @@ class RevisionRecord(Header):
     groups: Annotated[tuple[RevisionGroup, ...], Field(max_length=256)]
 
 
+class OpeningRecord(Envelope):
+    """The sealed answers that are audits of a round. Anyone may publish it: each opening is checked by its seal."""
+
+    stage: Literal["open"] = "open"
+    groups: Annotated[tuple[OpenedItem, ...], Field(max_length=512)]
+
+
 StageRecord = AnswerRecord | CritiqueRecord | RevisionRecord
-RECORD_OF: dict[str, type[AnswerRecord] | type[CritiqueRecord] | type[RevisionRecord]] = {
+AnyRecord = StageRecord | OpeningRecord
+RECORD_OF: dict[str, type[AnswerRecord] | type[CritiqueRecord] | type[RevisionRecord] | type[OpeningRecord]] = {
     "answer": AnswerRecord,
     "critique": CritiqueRecord,
     "revise": RevisionRecord,
+    "open": OpeningRecord,
 }
 
 
 class StageNote(Wire):
-    """The value of a stage's announcement: where its record is, and how much is in it."""
+    """The value of a record's announcement, with which its author commits to it: its hash, and how much is in it."""
 
     sha256: Digest
     size: Annotated[int, Field(gt=0, le=MAX_BLOB_BYTES)]
@@ -135,12 +168,12 @@ class LiveNote(Wire):
     leaving: bool = False
 
 
-def encode(record: StageRecord) -> bytes:
+def encode(record: AnyRecord) -> bytes:
     """A record as the bytes of a blob."""
     return pack(record)
 
 
-def decode(stage: Stage, blob: bytes) -> StageRecord:
+def decode(stage: Kind, blob: bytes) -> AnyRecord:
     """The record in a blob.
 
     Raises:
@@ -151,7 +184,14 @@ def decode(stage: Stage, blob: bytes) -> StageRecord:
     return unpack(RECORD_OF[stage], blob, MAX_JSON_BYTES)
 
 
-def check_header(record: StageRecord, swarm: str, number: int, peer_id: str, note: StageNote) -> None:
+def decode_openings(blob: bytes) -> OpeningRecord:
+    """The openings in a blob that was accepted before."""
+    record = decode("open", blob)
+    assert isinstance(record, OpeningRecord)
+    return record
+
+
+def check_header(record: AnyRecord, swarm: str, number: int, peer_id: str, note: StageNote) -> None:
     """Whether a record is what its announcement says.
 
     Raises:
@@ -164,13 +204,17 @@ def check_header(record: StageRecord, swarm: str, number: int, peer_id: str, not
         raise RecordRefused("not as announced", f"a record of {len(record.groups)} groups announced with {note.groups}")
 
 
-def check_lengths(record: StageRecord, recipe: Recipe) -> None:
+def check_lengths(record: AnyRecord, recipe: Recipe) -> None:
     """Whether a record keeps to the recipe's limits.
 
     Raises:
         RecordRefused: too many groups, samples or tokens, too few samples, the same item twice, answers that leave out
             an earlier task, or a completion that ends neither by itself nor at the limit.
     """
+    if isinstance(record, OpeningRecord):
+        if len({opened.seal for opened in record.groups}) != len(record.groups):
+            raise RecordRefused("twice", "a record that opens the same item twice")
+        return
     stages = recipe.stages
     tasks = recipe.tasks.shared + recipe.tasks.own
     limits = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swarm.recipe.prompts import answer_prompt, critique_prompt, reading_prompt, revise_prompt, statement
-from swarm.recipe.schema import Recipe
+from swarm.recipe.schema import Recipe, Stage
 from swarm.recipe.tasks import Task
 from swarm.recipe.verifiers import extract_answer
 from swarm.round.assignment import Item, draw
@@ -27,7 +27,7 @@ class CritiqueWork:
 def answer(learner: Learner, recipe: Recipe, tasks: Sequence[Task], seed: bytes) -> list[list[Completion]]:
     """G completions for each task."""
     prompts = [encode_prompt(learner, recipe, answer_prompt(recipe, task)) for task in tasks]
-    return learner.generate(prompts, recipe.stages.answer, seed=draw(seed, "answer") >> 1)
+    return learner.generate(prompts, recipe.stages.answer, seed=sampling_seed(seed, "answer"))
 
 
 def critique(
@@ -45,7 +45,7 @@ def critique(
         encode_prompt(learner, recipe, critique_prompt(recipe, task, answers[item.sample]))
         for item, (task, answers) in items.items()
     ]
-    texts = learner.generate(prompts, recipe.stages.critique, seed=draw(seed, "critique") >> 1)
+    texts = learner.generate(prompts, recipe.stages.critique, seed=sampling_seed(seed, "critique"))
     asked = [(task, text, None) for task, answers in items.values() for text in answers]
     raw = iter(verdicts(learner, recipe, asked))
     return [
@@ -61,7 +61,7 @@ def revise(
     if not work:
         return []
     prompts = [encode_prompt(learner, recipe, revise_prompt(recipe, *piece)) for piece in work]
-    return learner.generate(prompts, recipe.stages.revise, seed=draw(seed, "revise") >> 1)
+    return learner.generate(prompts, recipe.stages.revise, seed=sampling_seed(seed, "revise"))
 
 
 def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, str | None]]) -> list[float]:
@@ -88,6 +88,14 @@ def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, 
         for index in indices:
             scores[index] = _log_odds(values[pair])
     return scores
+
+
+def sampling_seed(seed: bytes, stage: Stage) -> int:
+    """Of the noise with which a peer samples in a stage; `seed` is that of the round with the peer's id after it.
+
+    A record's groups stand in the order in which they were asked for, so anyone can compute the noise of each token.
+    """
+    return draw(seed, stage) >> 1
 
 
 def encode_prompt(learner: Learner, recipe: Recipe, prompt: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from swarm.identity.names import name_of
 from swarm.journal.journal import Journal
 from swarm.recipe.load import parse_recipe
 from swarm.round.clock import Clock
+from swarm.round.owners import owners_of
 from swarm.settlement.compute import RecordMissing, StatementRefused
 from swarm.settlement.documents import Statement
 from swarm.settlement.epochs import Epochs
@@ -77,6 +78,7 @@ def audit(home: Path, epoch: int, rpc: str | None = None) -> Finding:
             papers=papers,
             chain=settlements,
             seed_of=Seeds(chain, swarm, clock, journal).of,
+            owners=owners_of(registry, clock),
         )
         statement: Statement | None = None
         try:

@@ -14,15 +14,15 @@ from swarm.errors import SwarmError
 from swarm.judging.calibration import WINDOW, Calibration, calibrate
 from swarm.judging.points import round_points
 from swarm.network.announcements import Refused, decode_record
-from swarm.recipe.schema import Recipe, Stage
-from swarm.round.assignment import judges_of
-from swarm.round.evidence import Book, Evidence
-from swarm.round.records import StageNote, StageRecord, check_header, check_lengths, decode
+from swarm.recipe.schema import Recipe
+from swarm.round.assignment import Assigner, Owners
+from swarm.round.evidence import Book, Evidence, spent_by
+from swarm.round.records import AnyRecord, Kind, StageNote, check_header, check_lengths, decode
 from swarm.round.wire import RecordRefused, read_note
 from swarm.settlement.documents import Counted, Manifest, Previous, Seen, Signed, Statement
 
-Key = tuple[int, Stage, str]
-"""Round, stage and author of a record."""
+Key = tuple[int, Kind, str]
+"""Round, kind and author of a record."""
 
 
 class StatementRefused(SwarmError):
@@ -47,6 +47,8 @@ class Announced:
 
     announcement: str
     note: StageNote
+    committed: float
+    """When the announcement ends, unix seconds; all live equally long."""
     held: bool
     """Whether somebody says that it can be had from it."""
 
@@ -67,13 +69,17 @@ class Basis:
     before: Statement | None
     """The statement of `previous`."""
     seed_of: Callable[[int], bytes]
+    owners: Owners = lambda number, peers: {}
+    """Who each linked peer belonged to at the start of a round."""
+    epoch_of: Callable[[int], int] = lambda number: 0
+    """The epoch in which a round starts."""
 
 
 def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> dict[Key, Announced]:
     """The records that enough manifests name, in the order in which they are counted."""
-    opened: dict[tuple[Key, str], StageNote | None] = {}
+    opened: dict[tuple[Key, str], tuple[StageNote, float] | None] = {}
     named: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    words: dict[tuple[Key, str], tuple[str, StageNote]] = {}
+    words: dict[tuple[Key, str], tuple[str, StageNote, float]] = {}
     held: set[tuple[Key, str]] = set()
     for peer, signed in manifests.items():
         for seen in signed.manifest.seen:
@@ -82,13 +88,15 @@ def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> di
                 continue
             if (key, seen.announcement) not in opened:
                 opened[key, seen.announcement] = _open(basis.swarm, seen)
-            note = opened[key, seen.announcement]
-            if note is None:
+            said = opened[key, seen.announcement]
+            if said is None:
                 continue
+            note, expires = said
             record = (key, note.sha256)
             named[key][note.sha256].add(peer)
             # the same record may have been announced twice, and everybody has to take the same announcement
-            words[record] = min(words.get(record, (seen.announcement, note)), (seen.announcement, note), key=_first)
+            word = (seen.announcement, note, expires)
+            words[record] = min(words.get(record, word), word, key=_first)
             if seen.held:
                 held.add(record)
     counted: dict[Key, Announced] = {}
@@ -114,10 +122,12 @@ def settle(
     before = basis.before
     audits = {judge: list(found) for judge, found in before.audits.items()} if before else {}
     points = dict(before.points) if before else {}
+    spent = set(before.spent) if before else set()
+    assigner = Assigner(basis.recipe, basis.owners, basis.epoch_of)
     records: list[Counted] = []
     for number in sorted({key[0] for key in counted}):
         in_round = {key: said for key, said in counted.items() if key[0] == number}
-        earned = _round(basis, number, in_round, body_of, audits)
+        earned = _round(basis, number, in_round, body_of, audits, spent, assigner)
         for key, said in in_round.items():
             records.append(
                 Counted(round=number, stage=key[1], author=key[2], announcement=said.announcement, points=earned[key])
@@ -136,6 +146,7 @@ def settle(
         ),
         records=tuple(records),
         audits={judge: tuple(audits[judge][-WINDOW:]) for judge in sorted(audits)},
+        spent=tuple(sorted(spent)),
         points={peer: points[peer] for peer in sorted(points)},
     )
 
@@ -163,13 +174,15 @@ def check(claimed: Statement, found: Statement) -> None:
                 raise RecordMissing(f"the {key[1]} record of {key[2]} in round {key[0]} counts, and is not here")
             where = f"the {key[1]} record of {key[2]} in round {key[0]}"
             raise StatementRefused(f"{where} {_worth(ours.get(key))}, and is given as if it {_worth(theirs.get(key))}")
+    if claimed.spent != found.spent:
+        raise StatementRefused("the list of opened seals does not follow from the records")
     for what, claims, finds in (("audits", claimed.audits, found.audits), ("points", claimed.points, found.points)):
         for peer in sorted({*claims, *finds}):
             if claims.get(peer) != finds.get(peer):
                 raise StatementRefused(f"the {what} of {peer} do not follow from the records")
 
 
-def valid_record(basis: Basis, key: Key, note: StageNote, blob: bytes) -> StageRecord:
+def valid_record(basis: Basis, key: Key, note: StageNote, blob: bytes) -> AnyRecord:
     """The record in a blob.
 
     Raises:
@@ -187,10 +200,12 @@ def _round(
     counted: Mapping[Key, Announced],
     body_of: Callable[[Key, StageNote], bytes | None],
     audits: dict[str, list[tuple[float, bool]]],
+    spent: set[str],
+    assigner: Assigner,
 ) -> dict[Key, int | None]:
-    """What each record of a round earns; `audits` grows by those of the round."""
+    """What each record of a round earns; `audits` and `spent` grow by those of the round."""
     book = Book()
-    valid: dict[Key, StageRecord] = {}
+    valid: dict[Key, AnyRecord] = {}
     for key, said in counted.items():
         blob = body_of(key, said.note) if said.held else None
         if blob is not None:
@@ -199,9 +214,12 @@ def _round(
             except RecordRefused:
                 continue
             book.add(valid[key])
+            if key[1] == "answer":
+                book.committed[key[2]] = said.committed
     seed = basis.seed_of(number)
     roster = {author: said.note.groups for (_, stage, author), said in counted.items() if stage == "answer"}
-    book.keep_assigned(judges_of(basis.recipe, seed, roster))
+    drawn = assigner.draw(number, seed, roster)
+    book.keep_assigned(drawn.judges)
     calibrations: dict[str, Calibration] = {}
 
     def calibration(judge: str) -> Calibration:
@@ -209,25 +227,31 @@ def _round(
             calibrations[judge] = calibrate(audits.get(judge, []))
         return calibrations[judge]
 
-    evidence = Evidence(basis.recipe, seed, book, calibration)
+    evidence = Evidence(basis.recipe, seed, book, calibration, spent)
+    evidence.owners = drawn.owners
     found = evidence.audited()
     records = {(number, record.stage, record.peer_id): record for record in book.records()}
-    earned = {key: evidence.earned(records[key], found) if key in records else None for key in counted}
+    openings = {(number, record.stage, record.peer_id) for record in book.openings.values()}
+    earned = {
+        key: evidence.earned(records[key]) if key in records else 0 if key in openings else None for key in counted
+    }
+    spent |= spent_by(basis.recipe, book.openings.values())
     for audit in sorted(found, key=lambda audit: (audit.judge, audit.author, audit.task, audit.sample)):
         audits.setdefault(audit.judge, []).append((audit.raw, audit.truth))
     return earned
 
 
-def _open(swarm: str, seen: Seen) -> StageNote | None:
-    """What the author announced; None where the signature, the slot or the note is not right."""
+def _open(swarm: str, seen: Seen) -> tuple[StageNote, float] | None:
+    """What the author announced, and until when; None where the signature, the slot or the note is not right."""
     try:
         said = decode_record(swarm, seen.author, base64.b64decode(seen.announcement))
-        return read_note(StageNote, said.value) if said.slot == f"{seen.round}/{seen.stage}" else None
+        note = read_note(StageNote, said.value)
+        return (note, said.expires) if said.slot == f"{seen.round}/{seen.stage}" else None
     except (Refused, RecordRefused, ValueError):
         return None
 
 
-def _first(word: tuple[str, StageNote]) -> str:
+def _first(word: tuple[str, StageNote, float]) -> str:
     return word[0]
 
 

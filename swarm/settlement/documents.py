@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from swarm import PROTOCOL
-from swarm.recipe.schema import Stage
+from swarm.round.records import Kind
 from swarm.round.wire import Digest, PeerId, Raw, RecordRefused, Wire, pack, unpack
 
 MAX_BYTES = 16 * 2**20
@@ -34,7 +34,7 @@ class Seen(Wire):
     """A record whose announcement a peer saw in time."""
 
     round: Round
-    stage: Stage
+    stage: Kind
     author: PeerId
     announcement: Announced
     held: bool
@@ -71,7 +71,7 @@ class Counted(Wire):
     """A record that a settlement counts."""
 
     round: Round
-    stage: Stage
+    stage: Kind
     author: PeerId
     announcement: Announced
     points: Annotated[int, Field(gt=-(2**53), lt=2**53)] | None
@@ -96,6 +96,8 @@ class Statement(Wire):
     records: Annotated[tuple[Counted, ...], Field(max_length=_MAX_RECORDS)]
     audits: Annotated[dict[PeerId, tuple[tuple[Raw, bool], ...]], Field(max_length=_MAX_PEERS)]
     """The newest audits of every judge after this epoch, oldest first, as (raw score, truth)."""
+    spent: Annotated[tuple[Digest, ...], Field(max_length=_MAX_RECORDS)]
+    """The seals that were opened so far, in ascending order: what everybody knows is no audit."""
     points: Annotated[dict[PeerId, Count], Field(max_length=_MAX_PEERS)]
     """Cumulative points of every peer in millionths."""
 

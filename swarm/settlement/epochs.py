@@ -49,6 +49,10 @@ class Epochs:
         """The latest epoch that is to be counted at a moment; -1 before the first."""
         return math.floor((moment - self.clock.timing.round_s - self.clock.genesis) / self.epoch_s) - 1
 
+    def epoch_of(self, number: int) -> int:
+        """The epoch in which a round starts."""
+        return int(number * self.clock.timing.tick_s // self.epoch_s)
+
     def rounds(self, first: int, last: int) -> range:
         """The numbers of the rounds that start in the epochs `first` to `last`."""
         tick_s = self.clock.timing.tick_s

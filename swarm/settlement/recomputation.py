@@ -13,6 +13,7 @@ from swarm.identity.key import address_of
 from swarm.journal.journal import Journal, RecordRow
 from swarm.network.blobs import BlobRef
 from swarm.recipe.schema import Recipe
+from swarm.round.assignment import Owners
 from swarm.round.records import StageNote
 from swarm.round.wire import RecordRefused
 from swarm.settlement.compute import (
@@ -67,6 +68,7 @@ class Recomputation:
         papers: Papers,
         chain: Settlements,
         seed_of: Callable[[int], bytes],
+        owners: Owners,
     ) -> None:
         self._swarm = swarm
         self._recipe = recipe
@@ -75,6 +77,7 @@ class Recomputation:
         self._papers = papers
         self._chain = chain
         self._seed_of = seed_of
+        self._owners = owners
 
     def basis(self, epoch: int) -> Basis:
         """On what the settlement of an epoch stands.
@@ -91,7 +94,17 @@ class Recomputation:
             before = self.settled(posted)
         first = max(previous.epoch + 1 if previous else 0, epoch + 1 - MAX_EPOCHS)
         rounds = self._epochs.rounds(first, epoch)
-        return Basis(self._swarm, self._recipe, epoch, rounds, previous, before, self._seed_of)
+        return Basis(
+            self._swarm,
+            self._recipe,
+            epoch,
+            rounds,
+            previous,
+            before,
+            self._seed_of,
+            self._owners,
+            self._epochs.epoch_of,
+        )
 
     def settled(self, posted: Settlement) -> Statement:
         """The statement of a settlement that is on the chain: from here, or from others, by its hash.

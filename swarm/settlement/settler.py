@@ -16,6 +16,7 @@ from swarm.network.blobs import BlobUnavailable
 from swarm.network.node import Network
 from swarm.recipe.schema import Recipe
 from swarm.round.clock import Clock
+from swarm.round.owners import owners_of
 from swarm.settlement.compute import RecordMissing, StatementRefused
 from swarm.settlement.counting import Counting
 from swarm.settlement.documents import SettledNote
@@ -72,6 +73,7 @@ class Settler:
             papers=self._papers,
             chain=self._chain,
             seed_of=self._seeds.of,
+            owners=owners_of(registry, clock),
         )
         self._counting: Counting | None = None
         self._posted: Settlement | None = None

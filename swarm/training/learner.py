@@ -14,7 +14,8 @@ from swarm.recipe.schema import Model as ModelSettings
 from swarm.training import checkpoint, memory, text
 from swarm.training.grpo import TrainingGroup, Updater, UpdateReport
 from swarm.training.model import Loaded, fingerprint_of, load
-from swarm.training.sampler import Drawn, draw
+from swarm.training.replay import Replayed, replay
+from swarm.training.sampler import Drawn, draw, noise
 from swarm.training.scorer import Tokens, sum_logprobs
 
 __all__ = ["Completion", "Counters", "Learner", "TrainingGroup", "UpdateReport"]
@@ -137,6 +138,19 @@ class Learner:
     def greedy(self, prompts: Sequence[Tokens], max_new_tokens: int) -> list[str]:
         """The likeliest token after token: one text per prompt."""
         return [self.decode(one.tokens) for [one] in self._draw(prompts, 1, max_new_tokens, None, 0)]
+
+    def replay(
+        self,
+        prompt: Tokens,
+        completions: Sequence[tuple[Tokens, bool]],
+        settings: StageSettings,
+        *,
+        seed: int,
+        place: int,
+    ) -> list[Replayed]:
+        """Recompute the completions, each (tokens, finished), of the prompt at `place` in a call of `generate`."""
+        uniforms = [noise(seed, place, sample, settings.max_new_tokens) for sample in range(len(completions))]
+        return replay(self._loaded, prompt, completions, settings.temperature, uniforms)
 
     def log_likelihood(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
         """Sum of log p(continuation | prefix) in nats, at temperature 1, per (prefix, continuation).

@@ -6,8 +6,10 @@ follows from the seed and its own place in the request, not from the size of the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import shake_256
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
@@ -47,7 +49,9 @@ def draw(
     Raises:
         MemoryError: one row alone does not fit.
     """
-    uniforms = torch.rand(len(prompts), samples, max_new_tokens, generator=torch.Generator().manual_seed(seed))
+    places = [(index, sample) for index in range(len(prompts)) for sample in range(samples)]
+    uniforms = torch.from_numpy(np.stack([noise(seed, *place, max_new_tokens) for place in places]))
+    uniforms = uniforms.reshape(len(prompts), samples, max_new_tokens)
     drawn: list[list[Drawn]] = [[] for _ in prompts]
     waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     while waiting:
@@ -68,6 +72,15 @@ def draw(
             drawn[index] += rolled[place * together : (place + 1) * together]
         waiting = [index for index in waiting if len(drawn[index]) < samples]
     return drawn
+
+
+def noise(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1), fp32, one per position of one completion: SHAKE-256 of its place, 24 bits each.
+
+    Whoever knows the seed can compute them again, for one completion alone.
+    """
+    stream = shake_256(f"{seed} {prompt} {sample}".encode()).digest(4 * count)
+    return (np.frombuffer(stream, dtype="<u4") >> 8).astype(np.float32) / np.float32(2**24)
 
 
 def _attempt(*arguments: Any) -> list[Drawn] | None:

@@ -10,9 +10,11 @@ from swarm.events import Emitter
 from swarm.identity.key import Identity
 from swarm.judging.calibration import calibrate
 from swarm.recipe import catalogue
+from swarm.recipe.schema import Recipe
 from swarm.round.clock import Clock
 from swarm.round.driver import Driver, Outcome
 from swarm.round.exchange import Exchange
+from swarm.round.openings import Openings
 from swarm.simulate.network import Ether, SimulatedNetwork
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
@@ -47,7 +49,7 @@ class Bench:
     audits: dict[str, list] = field(default_factory=dict)
     played: int = 0
 
-    def add(self, identity: Identity) -> str:
+    def add(self, identity: Identity, openings: Openings | None = None) -> str:
         me = identity.peer_id
         folder = obtain("tiny", lambda line: None)
         self.networks[me] = SimulatedNetwork(self.ether, identity)
@@ -64,6 +66,7 @@ class Bench:
                 [(audit.raw, audit.truth) for audit in self.audits[me] if audit.judge == judge]
             ),
             emit=Emitter(lambda event: None, me),
+            openings=openings,
         )
         return me
 
@@ -100,11 +103,15 @@ def make_bench(peers: int, **sharing: int) -> Bench:
             "sharing": tiny.sharing.model_copy(update=sharing),
         }
     )
-    # deadlines far in the future: peers go on when all have published
-    bench = Bench(recipe, Ether(SWARM), Clock(int(time.time()) + 10_000, recipe.timing))
+    bench = empty_bench(recipe)
     for secret in range(1, peers + 1):
         bench.add(Identity(bytes([secret]) * 32))
     return bench
+
+
+def empty_bench(recipe: Recipe) -> Bench:
+    # deadlines far in the future: peers go on when all have published
+    return Bench(recipe, Ether(SWARM), Clock(int(time.time()) + 10_000, recipe.timing))
 
 
 @pytest.fixture(scope="module")

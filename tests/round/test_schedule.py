@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from swarm import PROTOCOL
 from swarm.events import Emitter
 from swarm.identity.key import Identity
 from swarm.recipe import catalogue
@@ -27,7 +28,7 @@ class Player:
         self.network = SimulatedNetwork(ether, self.identity)
         self.stop = threading.Event()
         self.note = LiveNote(
-            protocol=1, name="n", model="m", device="d", round=-1, tokens_per_s=0.0, address="", recipe_bytes=0
+            protocol=PROTOCOL, name="n", model="m", device="d", round=-1, tokens_per_s=0.0, address="", recipe_bytes=0
         )
         self.presence = Presence(self.network, self.note, lambda live, foreign: self.seen.append((live, foreign)))
         self.seen = []

@@ -63,7 +63,7 @@ class Peer:
             chain=self.chain,
             recomputation=Recomputation(
                 swarm=SWARM, recipe=bench.recipe, epochs=epochs, journal=self.journal, papers=papers,
-                chain=self.chain, seed_of=lambda number: SEED,
+                chain=self.chain, seed_of=lambda number: SEED, owners=lambda number, peers: {},
             ),
             seed=SEED,
             post=lambda epoch, votes: self.posted.append(votes),

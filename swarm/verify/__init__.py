@@ -1,0 +1,1 @@
+"""A round in a file: written from a home, checked by anybody."""
