@@ -21,8 +21,8 @@ def result(adversary, share=SHARE, without=()):
 @pytest.mark.parametrize("adversary", sorted(ADVERSARIES))
 def test_cheating_does_not_pay(adversary):
     found = result(adversary).real
-    honest_half = 0.5 if adversary == "sleeper" else 0.0  # of its work, which is paid as such
-    assert found.points_per_work.adversary < (0.25 + honest_half) * found.points_per_work.honest
+    most = 1.0 if adversary == "sleeper" else 0.25  # a sleeper's honest half is paid as such
+    assert found.points_per_work.adversary < most * found.points_per_work.honest
     assert found.jury_accuracy > 0.85 and found.kendall > 0.6
 
 
