@@ -155,6 +155,7 @@ def main() -> int:
     p.add_argument("--rounds", type=int, default=10, help="of training as a critic")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default=None)
+    p.add_argument("--out", type=Path, default=RESULT)
     options = p.parse_args()
     recipe = catalogue.find(options.recipe)
     learner = Learner.load(
@@ -200,7 +201,7 @@ def main() -> int:
     ]
     for when, found in (("before", before), ("after", after)):
         lines += [f"| {when} | {n} | {p:.2f} | {share:.2f} |" for n, p, share in found["statement"].bins]
-    RESULT.write_text("\n".join(lines) + "\n")
+    options.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     return 0
 

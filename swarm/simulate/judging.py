@@ -5,7 +5,6 @@ calibration, jury, rewards, points and settlement are the code of the swarm, ove
 """
 
 import random
-import time
 from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,6 @@ from swarm.identity.key import Identity
 from swarm.journal.journal import RecordRow
 from swarm.judging.calibration import Calibration, calibrate
 from swarm.judging.jury import decide, vote_of
-from swarm.network.announcements import Announcement, make
 from swarm.network.blobs import BlobRef
 from swarm.recipe.schema import Item as PromptItem
 from swarm.recipe.schema import ItemSource, Recipe
@@ -43,6 +41,7 @@ from swarm.settlement.compute import Basis, SignedManifest, counted_records, set
 from swarm.settlement.documents import Manifest, Seen
 from swarm.simulate.judging_measures import NAIVE, Account, Answer, Judged, Measures, measure, naive_points
 from swarm.simulate.judging_peers import ADVERSARIES, Honest, Scene
+from swarm.simulate.judging_table import Place, Table
 
 SWARM = "0:simulated"
 _WITNESSES = 6
@@ -89,46 +88,13 @@ class Result:
         }
 
 
-class Table:
-    """Announcements and blobs that all peers of a simulation see at once; `Exchange` takes it for a network."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, dict[str, Announcement]] = defaultdict(dict)
-        self.blobs: dict[BlobRef, bytes] = {}
-
-
-class Place:
-    """One peer's seat at the table; see `swarm.network.node.Network` for what the methods promise."""
-
-    def __init__(self, table: Table, identity: Identity) -> None:
-        self.peer_id = identity.peer_id
-        self._table = table
-        self._identity = identity
-
-    def announce(self, slot: str, value: bytes, lifetime_s: float) -> Announcement:
-        said = make(self._identity, SWARM, slot, value, int((time.time() + lifetime_s) * 1000))
-        self._table.said[slot][self.peer_id] = said
-        return said
-
-    def read(self, slot: str, timeout_s: float = 10) -> dict[str, Announcement]:
-        return dict(self._table.said[slot])
-
-    def put(self, data: bytes) -> BlobRef:
-        reference = BlobRef.of(data)
-        self._table.blobs[reference] = data
-        return reference
-
-    def fetch_many(self, wanted: Mapping[BlobRef, Sequence[str]], timeout_s: float) -> dict[BlobRef, bytes]:
-        return {reference: self._table.blobs[reference] for reference in wanted if reference in self._table.blobs}
-
-
 def simulate(settings: Settings) -> Result:
     """Run a simulation. The same settings give the same result."""
     return _Simulation(settings).run()
 
 
 def default_recipe(seed: int) -> Recipe:
-    """Sums whose answers are sealed; a fifth is opened, so the jury decides on the rest."""
+    """Sums whose answers are sealed; a quarter is opened, so the jury decides on the rest."""
     chance = random.Random(f"questions {seed}")
     items = []
     for number in range(_QUESTIONS):
@@ -148,6 +114,7 @@ def default_recipe(seed: int) -> Recipe:
                 "revise": {"groups": 0},
             },
             "sharing": {"judges": 8},
+            "audits": {"share": 0.25},
         }
     )
 
@@ -205,7 +172,7 @@ class _Simulation:
         for index in range(count):
             skill = 0.1 + 0.8 * (index + 0.5) / count
             kind = ADVERSARIES[self._settings.adversary] if index in cheats else Honest
-            slot = _Slot(kind("", skill, 0.5 + 3.0 * skill), index in cheats, index)
+            slot = _Slot(kind("", skill, 0.5 + 2.5 * skill), index in cheats, index)
             self._be_born(slot, 0)
             slots.append(slot)
         return slots
@@ -216,7 +183,7 @@ class _Simulation:
         slot.places[place.peer_id] = Exchange(place, SWARM, self._recipe)  # type: ignore[arg-type]
 
     def _place(self, who: str) -> Place:
-        return Place(self._table, Identity(sha256(f"simulated {self._name} {who}".encode()).digest()))
+        return Place(self._table, SWARM, Identity(sha256(f"simulated {self._name} {who}".encode()).digest()))
 
     def _accounts(self, points: Mapping[str, float]) -> list[Account]:
         accounts = []
@@ -246,12 +213,14 @@ class _Simulation:
         evidence = Evidence(self._recipe, seed, book, calibration)
         scene = self._scene(number, seed, evidence)
         roster = self._stage(number, "answer", lambda slot: self._answer_record(number, scene, slot, book), book)
-        assigned = self._assigner.draw(number, seed, roster)
+        assigned = self._assigner.draw(number, seed, roster).judges
         self._stage(number, "critique", lambda slot: self._critique_record(number, scene, slot, assigned, book), book)
         self._open(number, seed, evidence, book)
         book.keep_assigned(assigned)
         self._label(number, book, scene, calibration)
-        for audit in evidence.audited():
+        for audit in sorted(
+            evidence.audited(), key=lambda audit: (audit.judge, audit.author, audit.task, audit.sample)
+        ):
             self._audits[audit.judge].append((audit.raw, audit.truth))
 
     def _scene(self, number: int, seed: bytes, evidence: Evidence) -> Scene:
@@ -276,9 +245,8 @@ class _Simulation:
         committed: list[tuple[_Slot, Received]] = []
         first: dict[str, RecordRow] = {}
         late = "commit" in self._settings.without
-        for slot in sorted(
-            self._slots, key=lambda slot: slot.adversary
-        ):  # who waits sees more, if there is more to see
+        # the adversaries come last: who waits sees more, if there is more to see
+        for slot in sorted(self._slots, key=lambda slot: slot.adversary):
             exchange = slot.places[slot.script.peer_id]
             record = make_record(slot)
             slot.work[stage] += len(record.groups)
@@ -287,18 +255,17 @@ class _Simulation:
                 first[slot.script.peer_id] = committed[-1][1].row
                 committed.append((slot, exchange.commit(record.model_copy(update={"salt": "0" * 32}))))
             if late and slot.script.reveals:
-                book.add(record)  # type: ignore[arg-type]
-        for slot, received in committed:
+                book.add(record)
+        for slot, commitment in committed:
             if slot.script.reveals or "reveal" in self._settings.without:
-                slot.places[slot.script.peer_id].reveal(received)
+                slot.places[slot.script.peer_id].reveal(commitment)
         notes = self._author.announced(number, stage)
         shown = {peer for peer, (_, note) in notes.items() if BlobRef(note.sha256, note.size) in self._table.blobs}
-        received_by_author = self._author.collect(number, stage, notes, shown)
-        for received in received_by_author.values():
-            book.add(received.record)  # type: ignore[arg-type]
-        rows = self._author.seen(stage, notes)
-        for row in rows:
-            body = received_by_author[row.peer_id].row.body if row.peer_id in received_by_author else b""
+        found = self._author.collect(number, stage, notes, shown)
+        for received in found.values():
+            book.add(received.record)
+        for row in self._author.seen(stage, notes):
+            body = found[row.peer_id].row.body if row.peer_id in found else b""
             self._witness(number, row, body, first.get(row.peer_id))
         return {peer: note.groups for peer, (_, note) in notes.items()}
 
@@ -375,14 +342,13 @@ class _Simulation:
             for group in record.groups:
                 for sample, raw in enumerate(group.verdicts):
                     votes[number, group.author, group.task, sample][judge] = raw
-        for answer, raw in votes.items():
+        for answer, said in votes.items():
             _, author, task, sample = answer
             text = _texts(book, Item(author, task, sample))[sample]
             right = extract_answer(self._recipe.verifier, text) == scene.right(author, task)
-            self._judged.append(Judged(answer, raw, right))
-            self._labels[answer] = decide(
-                [vote_of(calibration(judge), value) for judge, value in raw.items()]
-            ).probability
+            self._judged.append(Judged(answer, said, right))
+            cast = [vote_of(calibration(judge), raw) for judge, raw in said.items()]
+            self._labels[answer] = decide(cast).probability
 
     # settlement
 

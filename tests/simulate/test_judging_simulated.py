@@ -21,9 +21,9 @@ def result(adversary, share=SHARE, without=()):
 @pytest.mark.parametrize("adversary", sorted(ADVERSARIES))
 def test_cheating_does_not_pay(adversary):
     found = result(adversary).real
-    honest_half = 0.5 if adversary == "sleeper" else 0.0  # of its work, which is paid as such
-    assert found.points_per_work.adversary < (0.25 + honest_half) * found.points_per_work.honest
-    assert found.jury_accuracy > 0.9 and found.kendall > 0.6
+    most = 1.0 if adversary == "sleeper" else 0.25  # a sleeper's honest half is paid as such
+    assert found.points_per_work.adversary < most * found.points_per_work.honest
+    assert found.jury_accuracy > 0.85 and found.kendall > 0.6
 
 
 @pytest.mark.parametrize("adversary", ["always-yes", "random", "clique", "lazy-clique", "sybil"])
@@ -31,7 +31,7 @@ def test_without_audits_cheating_pays(adversary):
     """The same records under the rules that know no audits."""
     naive = result(adversary).naive.values()
     assert all(one.points_per_work.adversary > 0.75 * one.points_per_work.honest for one in naive)
-    assert all(one.jury_accuracy < 0.9 or one.kendall < 0.6 for one in naive)
+    assert all(one.jury_accuracy < 0.85 or one.kendall < 0.6 for one in naive)
 
 
 @pytest.mark.parametrize(
