@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.collective.arms import ARMS
+from bench.collective.arms import ARMS, SIZES
 from bench.machine import describe
 
 RESULT = Path(__file__).parents[1] / "results" / "collective.md"
@@ -47,9 +47,16 @@ def write(files: Sequence[Path]) -> str:
     ]
     for (model, rounds), results in sorted(by_size.items()):
         lines += _section(model, rounds, results)
+    for model in sorted(set(SIZES) - {model for model, _ in by_size}):
+        lines += [f"## {model}", "", "Not measured.", ""]
+    lines += ["## On a GPU", "", "Not measured.", ""] if not _on_gpu(by_size) else []
     text = "\n".join(lines)
     RESULT.write_text(text)
     return text
+
+
+def _on_gpu(by_size: dict[tuple[str, int], list[Result]]) -> bool:
+    return any(not result["device"].startswith("CPU") for results in by_size.values() for result in results)
 
 
 def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Z_95 = 1.96
-MIN_MERGES = 2
+MIN_MERGES = 5
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,14 @@ class Help:
     method: str = "paired answers to fresh questions before and after each merge"
 
 
-def estimate(gains: Sequence[float]) -> dict[str, Any] | None:
-    """`Help` as JSON over the gains of all merges so far; None before the second.
+def estimate(gains: Sequence[float], questions: int) -> dict[str, Any] | None:
+    """`Help` as JSON over the gains of all merges so far, each with so many questions; None before MIN_MERGES.
 
-    A merge is one observation, so that questions of one merge need not be independent; the interval is Wald's.
+    A merge is one observation, so that questions of one merge need not be independent. The interval is Wald's, but at
+    least one answer wide each way: a few merges that changed no answer are no proof that none does.
     """
     if len(gains) < MIN_MERGES:
         return None
     mean = statistics.fmean(gains)
-    half = Z_95 * statistics.stdev(gains) / math.sqrt(len(gains))
+    half = max(Z_95 * statistics.stdev(gains) / math.sqrt(len(gains)), 1 / max(1, questions * len(gains)))
     return asdict(Help(round(mean, 4), round(mean - half, 4), round(mean + half, 4), len(gains)))

@@ -192,7 +192,7 @@ class Merger:
             learning_rate(self._recipe.grpo.learning_rate, 1 + report.merged, settings.learning_rate_power)
         )
         report.merge_refused = dict(refused)
-        report.help = estimate(self._gains)
+        report.help = estimate(self._gains, settings.validation)
         return report
 
     def _fetch(self, notes: Mapping[str, MergeNote], like: Delta, refused: Counter[str]) -> dict[str, Delta]:

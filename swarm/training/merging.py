@@ -25,7 +25,7 @@ Delta = dict[str, torch.Tensor]
 
 OUTLIER = 5.0
 """A delta this many times longer, or farther from the coordinate-wise median, than is usual among the others is left
-out. Peers that differ by a round or by their tasks stay within 2 to 3 (bench/results/collective.md)."""
+out."""
 MAX_CHANGE = 100.0
 """No weight of a model moves that far; above it, sums of squares could overflow."""
 MAX_BLOB_BYTES = 48 * 2**20

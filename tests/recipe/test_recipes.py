@@ -45,7 +45,7 @@ def test_shipped_recipes_are_valid_and_travel(path):
         ("extract: last_number", "extract: lastnumber", "line 17: verifier.extract: input should be 'whole', 'last_number'"),
         ("samples: 8", "sampels: 8", "stages.answer.sampels: there is no such key; did you mean 'samples'?"),
         ("samples: 8", "samples: 0", "stages.answer.samples"),
-        ("learning_rate: 5.0e-4", "learning_rate: fast", "grpo.learning_rate: input should be a valid number, not 'fast'"),
+        ("learning_rate: 2.5e-4", "learning_rate: fast", "grpo.learning_rate: input should be a valid number, not 'fast'"),
         ("{subject} =", "{sbject} =", "{sbject} is not filled in here; allowed: {answer}, {question}, {subject}"),
         ("heldout:", "held_out:", "there is no such key; did you mean 'heldout'?"),
         ("name: arithmetic", "name: Not a name", "line 2: name:"),

@@ -185,9 +185,11 @@ def test_paired_answers():
     assert not Paired(0, 0, 0).falls and Paired(0, 0, 0).gain == 0
 
 
-def test_help_needs_two_merges_and_narrows():
-    assert estimate([0.1]) is None
-    few, many = estimate([0.0, 0.1, 0.2]), estimate([0.0, 0.1, 0.2] * 10)
+def test_help_needs_some_merges_and_narrows():
+    assert estimate([0.1] * 4, 32) is None
+    still = estimate([0.0] * 5, 8)
+    assert still["low"] == -still["high"] == -1 / 40, "no answer changed, which does not prove that none will"
+    few, many = estimate([0.0, 0.1, 0.2] * 2, 32), estimate([0.0, 0.1, 0.2] * 10, 32)
     assert few["gain"] == many["gain"] == pytest.approx(0.1)
     assert few["low"] < many["low"] < 0.1 < many["high"] < few["high"] and many["rounds"] == 30
 
