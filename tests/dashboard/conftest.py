@@ -10,6 +10,7 @@ from swarm.events import Emitter
 from swarm.identity.names import name_of
 from swarm.journal.journal import Journal
 from swarm.journal.latest import Latest
+from swarm.round import assigned
 from swarm.round.home import JOURNAL_NAME
 from tests.round.conftest import SEED, make_bench
 
@@ -53,6 +54,7 @@ def played(tmp_path_factory):
                 records=outcome.records,
                 audits=outcome.audits,
             )
+            assigned.keep(journals[me], outcome.drawn)
     for journal in journals.values():
         journal.note_heldout(ROUNDS, time.time(), 32, 64)
         journal.close()
