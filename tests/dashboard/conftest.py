@@ -12,7 +12,7 @@ from swarm.identity.key import Identity
 from swarm.identity.names import name_of
 from swarm.journal.journal import Journal
 from swarm.journal.latest import Latest
-from swarm.round import following
+from swarm.round import assigned, following
 from swarm.round.clock import Clock
 from swarm.round.exchange import Exchange
 from swarm.round.following import Follower
@@ -106,6 +106,7 @@ def played(tmp_path_factory):
                 records=outcome.records,
                 audits=outcome.audits,
             )
+            assigned.keep(journals[me], outcome.drawn)
         watching.look(ordinal - 1)
     watching.journal.close()
     for journal in journals.values():

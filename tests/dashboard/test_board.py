@@ -202,6 +202,7 @@ def test_settled_points_come_from_the_chains_newest_statement(homes):
     peer_id = board.watch.histories[0].peer_id
     statement = Statement(
         protocol=PROTOCOL, swarm=SWARM, epoch=0, previous=None, manifests=(), records=(), audits={},
+        spent=(),
         points={peer_id: 2_500_000},
     )  # fmt: skip
     blob = documents.encode(statement)
