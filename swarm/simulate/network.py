@@ -82,7 +82,7 @@ class SimulatedNetwork(Network):
         super().__init__(identity, Path(), ether.swarm_id, Reach(), ether.blob_dir(identity.peer_id), 2**31)
         atexit.unregister(self.close)
         bootstrap = list(ether.bootstrap)
-        starting = self._start(lambda _: True, bootstrap, upload_limits or UploadLimits(), _START_TIMEOUT_S)
+        starting = self._start(lambda _: True, [bootstrap], upload_limits or UploadLimits(), _START_TIMEOUT_S)
         self._call(starting, _START_TIMEOUT_S)
         self._protocol_class.validator._verified = ether.verified
         if len(bootstrap) < _BOOTSTRAPS:
