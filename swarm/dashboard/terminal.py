@@ -205,11 +205,11 @@ class View:
 
 
 def helped(help: dict[str, Any] | None) -> str:
-    """What one merge with others changes in the share of right answers, with its 95% interval
+    """What one merge with others changes in the share of right answers, and half the width of its 95% interval
     (`swarm.round.benefit.Help`)."""
     if not help:
         return "-"
-    return f"{help['gain']:+.1%} ({help['low']:+.1%} to {help['high']:+.1%})"
+    return f"{help['gain']:+.1%} ±{(help['high'] - help['low']) / 2:.1%}"
 
 
 def draw(view: View, now: float) -> RenderableType:
@@ -255,7 +255,7 @@ def draw(view: View, now: float) -> RenderableType:
 
 def outcome(summary: dict[str, Any]) -> RenderableType:
     """What came of a run, as a table."""
-    table = Table(title=f"after {summary['rounds']} rounds, {summary['seconds']:.0f} s", box=box.SIMPLE_HEAD)
+    table = Table(title=f"after {summary['rounds']} rounds, {summary['seconds']:.0f} s", box=box.SIMPLE_HEAD, padding=0)
     for title in ("peer", "held-out", "help", "reward", "shared", "fetched", "updates", "points"):
         table.add_column(title, justify="left" if title == "peer" else "right", overflow="fold")
     for peer in summary["peers"]:
