@@ -239,7 +239,7 @@ class Journal:
         with self._lock:
             rows = self._database.execute(
                 "SELECT raw, truth FROM audits WHERE judge = ? AND round < ? "
-                "ORDER BY round DESC, author, task, sample LIMIT ?",
+                "ORDER BY round DESC, author DESC, task DESC, sample DESC LIMIT ?",
                 (judge, before, limit),
             ).fetchall()
         return [(raw, bool(truth)) for raw, truth in reversed(rows)]

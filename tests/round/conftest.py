@@ -81,7 +81,9 @@ class Bench:
             try:
                 everybody = set(self.drivers) | others
                 outcomes[me] = self.drivers[me].run(number, number + 1, SEED, Everybody(everybody))
-                self.audits[me] += outcomes[me].audits
+                self.audits[me] += sorted(
+                    outcomes[me].audits, key=lambda audit: (audit.author, audit.task, audit.sample)
+                )
             except Exception as error:  # noqa: BLE001 - shown by the test that waits for it
                 failures.append(error)
 
