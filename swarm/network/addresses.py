@@ -15,6 +15,8 @@ MAX_ADDRESS_CHARS = 512
 _HOST_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
+_P2P_AS_CID = bytes.fromhex("a503290172002508021221")  # /p2p/, 41 bytes: CID version 1, libp2p-key, the peer id
+_P2P = bytes.fromhex("a50327002508021221")  # /p2p/, 39 bytes: the peer id, which begins so for every secp256k1 key
 _TRANSPORTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 
 
@@ -40,9 +42,14 @@ def check_address(address: str, where: str = "the bootstrap list") -> tuple[Peer
             raise SwarmError(f"{where} holds {address[:120]!r}: nobody speaks /quic any more; write /quic-v1")
         if "tcp" not in maddr and "udp" not in maddr and not head.startswith("/dnsaddr/"):
             raise SwarmError(problem)
-        return PeerID.from_base58(peer_id), maddr
+        return PeerID.from_base58(peer_id), _as_p2pd_reads(maddr)
     except (ValueError, LookupError, TypeError, OSError, MultiaddrError):
         raise SwarmError(problem) from None
+
+
+def _as_p2pd_reads(way: Multiaddr) -> Multiaddr:
+    """hivemind writes the peer id of a relay as a CID, at which p2pd says "length greater than remaining"."""
+    return Multiaddr(way.to_bytes().replace(_P2P_AS_CID, _P2P))
 
 
 def well_formed(addresses: Iterable[str]) -> list[str]:

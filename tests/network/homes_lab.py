@@ -87,6 +87,7 @@ def main() -> None:
             ref = a.call("put_random", 300_000)
             a.call("announce", "slot", "from home a")
             heard = until(lambda: b.call("read", "slot").get(a.peer_id), 30)
+            until(lambda: b.call("connect", a.addresses), 60)
             fetched = b.call("fetch", ref["sha256"], ref["size"], [a.peer_id])
             print(json.dumps({"addresses": a.addresses, "heard": heard, "fetched": fetched, "wanted": ref["size"]}))
         finally:

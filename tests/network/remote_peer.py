@@ -7,8 +7,11 @@ import signal
 import sys
 from pathlib import Path
 
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+
 from swarm.identity.key import load_or_create
 from swarm.network import BlobRef, Network, UploadLimits
+from swarm.network.addresses import check_address
 from swarm.network.limits import Rate
 from swarm.network.reach import Reach
 
@@ -45,12 +48,24 @@ def main() -> None:
         ),
         "bytes_in": lambda: network.traffic().bytes_in,
         "bytes_out": lambda: network.traffic().bytes_out,
+        "connect": lambda addresses: network.connect(addresses, 10) and network._call(dialled(network, addresses), 20),
         "close": lambda: network.close(),
     }
     say({"peer_id": network.peer_id, "addresses": network.addresses, "daemon": network._daemon.pid})
     for line in sys.stdin:
         name, arguments = json.loads(line)
         say(commands[name](*arguments))
+
+
+async def dialled(network: Network, addresses: list[str]) -> bool:
+    """Whether the peer at one of these addresses, and not only some other peer, can be dialled."""
+    peer, _ = check_address(addresses[0])
+    ways = [way for each, way in map(check_address, addresses) if each == peer]
+    try:
+        await network._p2p._client.connect(peer, ways)
+    except P2PDaemonError:
+        return False
+    return True
 
 
 def say(answer: object) -> None:
