@@ -288,7 +288,7 @@ def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
     tokens = reports(homes, "peer-1")[-1]["generated_tokens"]
     assert rows[mine]["tokens_per_kwh"] == pytest.approx(tokens * 500) and rows[other]["tokens_per_kwh"] is None
     peers = body(board, "/api/learning")["peers"]
-    assert peers[mine]["memory"] == [None, None, 2**30] and peers[mine]["joules"] == [None, None, 7200.0]
+    assert peers[mine]["memory"][-1] == 2**30 and peers[mine]["joules"] == [None, None, 7200.0]
     assert peers[mine]["help"] == {key: value for key, value in told.items() if key != "more"} | {"ordinal": ROUNDS}
     assert peers[other]["help"] is None
     assert body(board, "/api/trust")["not_revealed"] == 2
@@ -296,10 +296,6 @@ def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
 
 
 def test_kept_proofs_of_equivocation_are_shown(homes):
-    change(
-        homes, "peer-1",
-        "CREATE TABLE equivocations (round INTEGER, slot TEXT, peer_id TEXT, first BLOB, second BLOB, seen_at REAL)",
-    )  # fmt: skip
     change(homes, "peer-1", "INSERT INTO equivocations VALUES (2, '2/answer', 'liar', x'01', x'02', 5.0)")
     (found,) = body(board_of(homes), "/api/trust")["equivocations"]
     assert (found["round"], found["stage"], found["peer_id"]) == (2, "answer", "liar")
@@ -336,7 +332,7 @@ def test_settlements_outlive_their_chain(homes):
     peer_id = board_of(homes).watch.histories[0].peer_id
     statement = Statement(
         protocol=PROTOCOL, swarm=SWARM, epoch=0, previous=None, manifests=(), records=(), audits={},
-        points={peer_id: 2_500_000},
+        spent=(), points={peer_id: 2_500_000},
     )  # fmt: skip
     blob = documents.encode(statement)
     with closing(Journal(homes / "peer-1" / "journal.sqlite")) as journal:

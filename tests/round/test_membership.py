@@ -3,6 +3,7 @@
 import json
 import time
 
+from swarm import PROTOCOL
 from swarm.identity.key import Identity
 from swarm.journal.journal import Journal
 from swarm.round.peer_cache import MAX_ADDRESSES, PeerCache
@@ -11,7 +12,15 @@ from swarm.round.records import LiveNote
 from swarm.simulate.network import Ether, SimulatedNetwork
 
 NOTE = LiveNote(
-    protocol=1, version="0.1.0", name="n", model="m", device="d", round=-1, tokens_per_s=0, address="", recipe_bytes=0
+    protocol=PROTOCOL,
+    version="0.1.0",
+    name="n",
+    model="m",
+    device="d",
+    round=-1,
+    tokens_per_s=0,
+    address="",
+    recipe_bytes=0,
 )
 
 
@@ -20,7 +29,13 @@ def test_another_version_is_recognised_whatever_else_it_says():
     seen = []
     here = Presence(SimulatedNetwork(ether, Identity(b"\x01" * 32)), NOTE, lambda *who: seen.append(who))
     for secret, said in enumerate(
-        ({"protocol": 2, "whatever": [1]}, {"protocol": "2"}, {"protocol": 1, "whatever": 1}, NOTE.model_dump()), 2
+        (
+            {"protocol": 99, "whatever": [1]},
+            {"protocol": "99"},
+            {"protocol": PROTOCOL, "whatever": 1},
+            NOTE.model_dump(),
+        ),
+        2,
     ):
         other = SimulatedNetwork(ether, Identity(bytes([secret]) * 32))
         other.announce(SLOT, json.dumps(said).encode(), LIFETIME_S)

@@ -16,6 +16,7 @@ from swarm.settlement.counting import Counting
 from swarm.settlement.epochs import Epochs, proposers
 from swarm.settlement.papers import Papers
 from swarm.settlement.recomputation import Recomputation
+from swarm.simulate.network import Ether, SimulatedNetwork
 from tests.round.conftest import SEED, SWARM, make_bench
 
 EPOCH_S = 2
@@ -39,11 +40,11 @@ def node(tmp_path_factory):
 class Peer:
     """One peer's part in counting an epoch."""
 
-    def __init__(self, place, bench, identity, registry, epochs, epoch):
+    def __init__(self, place, bench, identity, network, registry, epochs, epoch):
         self.identity = identity
         self.said = []
         self.posted = []
-        self.place = (place, bench, identity, registry, epochs, epoch)
+        self.place = (place, bench, identity, network, registry, epochs, epoch)
         self.journal = Journal(place / f"{identity.address}.sqlite")
         if not self.journal.last_round():
             for number, outcomes in enumerate(bench.outcomes):
@@ -53,7 +54,7 @@ class Peer:
                     records=outcome.records, audits=outcome.audits,
                 )  # fmt: skip
         self.chain = Settlements(registry)
-        papers = Papers(bench.networks[identity.peer_id], self.journal, SWARM, fetch_s=1)
+        papers = Papers(network, self.journal, SWARM, fetch_s=1)
         self.counting = Counting(
             epoch,
             identity=identity,
@@ -95,13 +96,16 @@ def counted(tmp_path, bench, node):
         epoch += 1
     epochs = Epochs(Clock(terms.genesis, bench.recipe.timing), EPOCH_S)
     order = proposers(SEED, [identity.peer_id for identity in IDENTITIES])
-    bench.ether.announcements = {
-        slot: said for slot, said in bench.ether.announcements.items() if not slot.startswith("epoch/")
-    }
-    peers = [Peer(tmp_path, bench, identity, registry, epochs, epoch) for identity in IDENTITIES]
+    ether = Ether(SWARM)  # of its own, so that nobody hears what was said in another test
+    networks = [SimulatedNetwork(ether, identity) for identity in IDENTITIES]
+    peers = [
+        Peer(tmp_path, bench, identity, network, registry, epochs, epoch)
+        for identity, network in zip(IDENTITIES, networks, strict=True)
+    ]
     yield sorted(peers, key=lambda peer: order.index(peer.identity.peer_id)), epochs, epoch, registry
     for peer in peers:
         peer.journal.close()
+    ether.close()
 
 
 def step(peers, at):
@@ -202,7 +206,7 @@ def test_false_votes_are_not_counted(counted):
     publish(peers, epochs, epoch)
     step(peers, epochs.proposed_from(epoch))
     slot = f"epoch/{epoch}/vote"
-    forged = peers[0].counting._papers._network._ether.announcements[slot]
+    forged = peers[0].counting._papers._network.read(slot)
     stolen = forged[peers[0].identity.peer_id].value  # somebody else's signature
     peers[1].counting._papers._network.announce(slot, stolen, 60)
     votes = peers[2].counting.votes()[peers[2].counting.result.outcome]
