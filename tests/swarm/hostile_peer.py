@@ -44,6 +44,7 @@ class Hostile:
         self.bomb = bomb()
         self.kinds = ["garbage", "bomb", "replay", "too long", "not served", "oversized note", "frozen"]
         self.turn = 0
+        self.previous = -1
 
     def others(self) -> dict[str, LiveNote]:
         return {
@@ -61,6 +62,7 @@ class Hostile:
             value = self.value(kind, number, stage, victim)
             if value is not None:
                 self.network.announce(f"{number}/{stage}", value, 60)
+        self.previous = number
         self.network.announce(f"{number}/done", b'{"at": 1e300}' if kind == "garbage" else b'{"at":99999999999}', 60)
         for index in range(100):
             self.network.announce(f"{number + index}/answer-{index}", os.urandom(900), 30)
@@ -77,23 +79,26 @@ class Hostile:
             case "oversized note":
                 return json.dumps({"sha256": "ab" * 32, "size": 2**40}).encode()
             case "replay" | "too long":
+                # Nobody gives a record away before its stage is over, so the long one is made of an older one.
+                source = number if kind == "replay" else self.previous
                 deadline = time.monotonic() + 3
                 while time.monotonic() < deadline and stage == "answer":
-                    found = self.network.read(f"{number}/{stage}").get(victim)
+                    found = self.network.read(f"{source}/{stage}").get(victim)
                     if found is not None:
                         note = read_note(StageNote, found.value)
                         if kind == "replay":
                             return found.value
-                        return self.too_long(self.network.fetch(BlobRef(note.sha256, note.size), [victim], 5))
+                        return self.too_long(number, self.network.fetch(BlobRef(note.sha256, note.size), [victim], 5))
                     time.sleep(0.1)
         return None
 
-    def too_long(self, blob: bytes) -> bytes:
+    def too_long(self, number: int, blob: bytes) -> bytes:
         record = decode("answer", blob)
         assert isinstance(record, AnswerRecord)
         group = record.groups[0]
         many = group.model_copy(update={"rollouts": group.rollouts * 10})
-        return self.note(encode(record.model_copy(update={"peer_id": self.network.peer_id, "groups": (many,)})))
+        own = {"peer_id": self.network.peer_id, "round": number, "groups": (many,)}
+        return self.note(encode(record.model_copy(update=own)))
 
     def note(self, blob: bytes) -> bytes:
         reference = self.network.put(blob)
