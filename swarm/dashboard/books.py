@@ -95,7 +95,7 @@ class RoundBook:
         """What the audits said about a judge when the round was played."""
         rows = database.execute(
             "SELECT raw, truth FROM audits WHERE judge = ? AND round < ? "
-            "ORDER BY round DESC, author, task, sample LIMIT ?",
+            "ORDER BY round DESC, author DESC, task DESC, sample DESC LIMIT ?",
             (judge, self.found.number, WINDOW),
         ).fetchall()
         return calibrate([(raw, bool(truth)) for raw, truth in reversed(rows)])

@@ -235,11 +235,12 @@ class Journal:
         return [json.loads(row[0]) for row in rows]
 
     def audits_of(self, judge: str, limit: int, before: int = _NEVER) -> list[tuple[float, bool]]:
-        """The newest audits of a judge in the rounds before one, oldest first, as (raw score, truth)."""
+        """The newest audits of a judge in the rounds before one, as (raw score, truth): oldest first, and those of a
+        round by author, task and sample, as settlements count them; older ones say less."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT raw, truth FROM audits WHERE judge = ? AND round < ? "
-                "ORDER BY round DESC, author, task, sample LIMIT ?",
+                "ORDER BY round DESC, author DESC, task DESC, sample DESC LIMIT ?",
                 (judge, before, limit),
             ).fetchall()
         return [(raw, bool(truth)) for raw, truth in reversed(rows)]
