@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from swarm import PROTOCOL
-from swarm.chain.settlements import Outcome, Settlement, Settlements
+from swarm.chain.settlements import Settlement, Settlements
 from swarm.journal.journal import Journal, RecordRow
 from swarm.network.blobs import BlobRef
 from swarm.recipe.schema import Recipe

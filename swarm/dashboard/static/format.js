@@ -15,6 +15,16 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const number = (value, digits = 0) => (known(value) ? NUMBERS[digits].format(value).replace(/^-/, "−") : NONE);
 export const percent = (value, digits = 0) => (known(value) ? `${number(100 * value, digits)}%` : NONE);
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+/** A number of bytes, in powers of a thousand. */
+export function bytes(value) {
+  if (!known(value)) return NONE;
+  const power = Math.max(0, Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.abs(value) || 1) / 3)));
+  const shown = value / 1000 ** power;
+  return `${number(shown, power && Math.abs(shown) < 10 ? 2 : 0)} ${UNITS[power]}`;
+}
+
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
 /** A length of time in the two largest units that it fills. */

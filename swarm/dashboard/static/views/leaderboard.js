@@ -35,7 +35,7 @@ function points(row) {
 }
 
 const machine = (row) =>
-  h("span", {}, model(row.model), h("small", { class: "under" }, line(row.device, 28) || NONE));
+  h("span", {}, model(row.model), h("small", { class: "under" }, line(row.device, 40) || NONE));
 
 export function render({ rows, updated }, context) {
   const { query, set, status } = context;
