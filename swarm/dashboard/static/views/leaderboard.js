@@ -30,8 +30,7 @@ export const load = () => get("leaderboard");
 
 function points(row) {
   const parts = [typeof row.settled === "number" && `${number(row.settled, 1)} settled`, typeof row.pending === "number" && `${number(row.pending, 1)} pending`];
-  const told = parts.filter(Boolean).join(", ");
-  return h("span", {}, h("b", {}, number(row.points, 1)), told && h("small", { class: "under" }, told));
+  return h("span", {}, h("b", {}, number(row.points, 1)), parts.filter(Boolean).map((part) => h("small", { class: "under" }, part)));
 }
 
 const machine = (row) =>

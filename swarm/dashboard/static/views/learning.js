@@ -74,7 +74,7 @@ function helpCard(peers) {
   if (!measured.length) return card(title, empty("Nobody can say yet: it takes five merges of weights with others, measured by a peer whose journal is here."));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => name(peer.name) },
-    { label: "Accuracy gained", cell: (peer) => helped(peer.help) },
+    { label: "Gained by a merge", wide: true, cell: (peer) => helped(peer.help) },
     { label: "Merges", numeric: true, cell: (peer) => number(peer.help.rounds) },
   ];
   const methods = [...new Set(measured.map((peer) => line(peer.help.method, 120)))];
