@@ -19,7 +19,7 @@ commands:
   simulate  scripted peers, some of whom cheat, judge each other by the real rules
   summary   print a file that --summary wrote as a table
   deploy    put the contract of a new swarm on a chain
-  register  make a key a peer, check-in to keep its say
+  register  make a key a peer, check-in to keep its say, registered to ask
   owner     create a wallet, link or unlink peers, rotate a lost key
   claim     settle points on the chain, and pay them
   pause     stop a swarm as its guardian, unpause as its governance
@@ -77,7 +77,7 @@ def main() -> int:
             from swarm.dashboard import terminal
 
             return terminal.main(arguments)
-        case "deploy" | "register" | "check-in" | "owner" | "claim" | "pause" | "unpause":
+        case "deploy" | "register" | "registered" | "check-in" | "owner" | "claim" | "pause" | "unpause":
             from swarm.onchain import command as onchain
 
             return onchain.main(sys.argv[1:])

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from swarm.dashboard.curves import tokens_per_s_of
+from swarm.dashboard.history import broken_rules
 from swarm.errors import SwarmError
 from swarm.events import Emitter, Event
+from swarm.round.wire import NOT_DELIVERED
 
 MAX_WAITING = 1000
 """Lines that a slow tracker may be behind; later ones are left out."""
@@ -58,8 +60,10 @@ def _of_round(report: dict[str, Any]) -> Numbers:
         "groups/fetched": report["groups_fetched"],
         "groups/dropped": sum(report["dropped"].values()),
         "swarm/partners": report["partners"],
-        "swarm/refused": sum(report["refused"].values()),
-        "swarm/not_revealed": report.get("not_revealed"),
+        "swarm/refused": broken_rules(report).total(),
+        "swarm/not_revealed": report["refused"].get(NOT_DELIVERED, 0),
+        "swarm/merged": report["merged"],
+        "swarm/staleness_s": report["staleness_s"],
         "speed/tokens_per_s": tokens_per_s_of(report),
         "update/drift": report["update"].get("mean_ratio_drift"),
         "memory/peak_bytes": report.get("peak_memory"),

@@ -39,11 +39,17 @@ def play(name, home):
 
 
 def test_every_number_of_a_round():
-    step, numbers = numbers_of({"event": "round_done", **done(2, peak_memory=2**30, joules=5.0, help=None)})
+    step, numbers = numbers_of(
+        {
+            "event": "round_done",
+            **done(2, peak_memory=2**30, joules=5.0, help=None, refused={"garbage": 1, "not delivered": 2}),
+        }
+    )
     assert step == 2
     assert numbers == {
         "reward/answer": 0.5, "seconds/answer": 2.0, "seconds/wait": 9.0, "points/round": 1.5, "groups/trained": 4.0,
-        "groups/fetched": 0.0, "groups/dropped": 3.0, "swarm/partners": 0.0, "swarm/refused": 0.0,
+        "groups/fetched": 0.0, "groups/dropped": 3.0, "swarm/partners": 0.0, "swarm/refused": 1.0,
+        "swarm/not_revealed": 2.0, "swarm/merged": 0.0,
         "speed/tokens_per_s": 150.0, "update/drift": 0.01, "memory/peak_bytes": 2.0**30, "energy/joules": 5.0,
     }  # fmt: skip
     assert numbers_of({"event": "stage", "stage": "answer"}) is None

@@ -4,7 +4,6 @@ Everything here is a bounded, plain JSON value; how many rounds a journal holds 
 """
 
 import math
-import shlex
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -13,13 +12,16 @@ from pathlib import Path
 
 from swarm import __version__
 from swarm.dashboard.books import RoundBook
-from swarm.dashboard.curves import MAX_CURVE, curves_of, mean, means_of, sum_known, thinned
+from swarm.dashboard.checks import Checks
+from swarm.dashboard.curves import MAX_CURVE, STAGES, TRAFFIC, curves_of, mean, means_of, sum_known, thinned
 from swarm.dashboard.details import RoundPage
-from swarm.dashboard.history import History, Round
+from swarm.dashboard.explorer import EXPLORERS
+from swarm.dashboard.history import History, Round, broken_rules
 from swarm.dashboard.people import Json, People
 from swarm.dashboard.records import equivocations
 from swarm.dashboard.watch import Watch
 from swarm.identity.key import address_of
+from swarm.recipe.seals import prompts_by_seal
 
 MAX_ROWS = 200
 
@@ -27,7 +29,14 @@ MAX_ROWS = 200
 class Board:
     """All that is known of one swarm; any thread may ask."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, explorer: str | None = None, show_paths: bool = False) -> None:
+        """
+        Args:
+            explorer: the address of a block explorer; None for that of a well-known chain.
+            show_paths: name homes by their paths: only for people of this machine.
+        """
+        self._explorer = explorer
+        self._show_paths = show_paths
         self.watch = Watch(folder)
         self._people = People(self.watch)
 
@@ -66,6 +75,7 @@ class Board:
                 "rpc_host": place.rpc_host if place else None,
                 "contract": place.contract if place else None,
                 "chain_id": place.chain_id if place else None,
+                "explorer": self._explorer or (EXPLORERS.get(place.chain_id) if place else None),
                 "registered_peers": len(standing.registered) if standing.registered is not None else None,
             },
             "homes": [
@@ -80,10 +90,12 @@ class Board:
                 for history in self.watch.histories
             ],
             "round": self._current_round(),
+            "stages": [*STAGES, "update", *(["merge"] if recipe and recipe.merging.rule != "none" else [])],
             **self._stage(now),
             "exchange": self._exchange(now),
             "peers_present": present,
             "tokens_per_s": round(sum(speeds), 1) if speeds else None,
+            "traffic": self._traffic(),
             "heldout": self.watch.cached("heldout", self._swarm_heldout, rounds_only=True),
             "epoch": self._epoch(now),
             "stale": self._stale(),
@@ -123,6 +135,7 @@ class Board:
             **row,
             "address": _address(peer_id),
             "registered": peer_id in registered if registered is not None else None,
+            "registered_command": self._checks().registration(peer_id),
             "rounds": [_played(found) for found in rounds],
             "heldout": [[o, correct, count] for o, _, correct, count in home.heldout][-MAX_CURVE:] if home else [],
             "calibration": self._people.calibration_page(peer_id),
@@ -179,11 +192,12 @@ class Board:
         refused: Counter[str] = Counter()
         for history in self.watch.histories:
             refused.update(history.refused)
-        home = shlex.quote(self._home_named())
+        checks = self._checks()
         return {
             "audits": {"passed": passed, "failed": audits - passed},
             "refused": dict(refused),
-            "not_revealed": sum_known(history.not_revealed for history in self.watch.histories),
+            "not_revealed": sum(history.not_revealed for history in self.watch.histories),
+            "sealed": self._sealed(),
             "equivocations": equivocations(self.watch.histories),
             "settlements": [
                 {
@@ -196,7 +210,7 @@ class Board:
                     "frozen": posted.settlement.frozen,
                     "signers": posted.signers,
                     "transaction": posted.transaction,
-                    "audit_command": f"python -m swarm audit {posted.settlement.epoch} --home {home}",
+                    "audit_command": checks.settlement(posted.settlement.epoch),
                 }
                 for posted in self.watch.standing().settlements
             ],
@@ -205,12 +219,22 @@ class Board:
 
     # Their parts.
 
-    def _home_named(self) -> str:
-        """A home as a command names it: from the current folder where it is below; else only its name, since visitors
-        need not learn where the homes of this machine are."""
+    def _checks(self) -> Checks:
         home = self.watch.histories[0].home if self.watch.histories else self.watch.folder
-        here = Path.cwd()
-        return str(home.relative_to(here)) if home.is_relative_to(here) else home.name
+        return Checks(home, show_path=self._show_paths)
+
+    def _traffic(self) -> Json | None:
+        """Bytes that a peer here received and sent in its last round, as the mean; None where no report tells."""
+        newest = [history.rounds[-1].report.get("network") or {} for history in self.watch.histories if history.rounds]
+        told = {kind: mean(figures.get(kind) for figures in newest) for kind in TRAFFIC}
+        return told if any(value is not None for value in told.values()) else None
+
+    def _sealed(self) -> Json | None:
+        """How many of the recipe's sealed answers were opened; None where it has none."""
+        recipe = next((history.recipe for history in self.watch.histories if history.recipe), None)
+        seals = len(prompts_by_seal(recipe)) if recipe else 0
+        opened = set[str]().union(*(history.opened for history in self.watch.histories))
+        return {"opened": len(opened), "of": seals} if seals else None
 
     def _round_row(self, number: int) -> Json:
         played = [(h, h.rounds[h.position[number]]) for h in self.watch.histories if number in h.position]
@@ -223,7 +247,7 @@ class Board:
             "peers": max(found.report.get("partners", 0) + (not history.onlooker) for history, found in played),
             "reward": mean(report.get("reward") for report in reports),
             "groups_trained": sum_known(report.get("groups_trained") for report in reports),
-            "refused": sum(sum(report.get("refused", {}).values()) for report in reports),
+            "refused": sum(broken_rules(report).total() for report in reports),
         }
 
     def _current_round(self) -> Json | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from swarm.dashboard.board import Board
+from swarm.dashboard.explorer import explorer_url
 from swarm.dashboard.history import find_homes
 from swarm.dashboard.port import DASHBOARD, port_number
 from swarm.dashboard.server import is_loopback, make_app
@@ -31,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--home", type=Path, metavar="DIR", help="a peer's folder, or one with several")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     p.add_argument("--port", type=port_number, default=DASHBOARD, help=f"(default: {DASHBOARD}; 0: any that is free)")
-    p.add_argument("--public", action="store_true", help="with another --host: ask visitors for no token")
+    p.add_argument("--public", action="store_true", help="for strangers: ask for no token, name no folders")
+    p.add_argument("--explorer", type=explorer_url, metavar="URL", help="of the chain (default: of a well-known one)")
     p.add_argument("--plain", action="store_true", help="one JSON object per event instead of sentences")
     return p
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with ExitStack() as stack:
             folder = _look_on(stack, options.invite, options.home) if options.invite else folder_of(options.home)
-            server = Server(folder, options.host, options.port, public=options.public)
+            server = Server(folder, options.host, options.port, public=options.public, explorer=options.explorer)
             asyncio.run(_serve(server, plain=options.plain))
     except SwarmError as error:
         print(f"swarm: {error}", file=sys.stderr)
@@ -82,8 +84,10 @@ def folder_of(home: Path | None) -> Path:
 class Server:
     """The dashboard of a folder, at an address."""
 
-    def __init__(self, folder: Path, host: str, port: int, *, public: bool = False) -> None:
-        self._board = Board(folder)
+    def __init__(
+        self, folder: Path, host: str, port: int, *, public: bool = False, explorer: str | None = None
+    ) -> None:
+        self._board = Board(folder, explorer=explorer, show_paths=is_loopback(host) and not public)
         self._host = host
         self._port = port
         self.token = None if public or is_loopback(host) else secrets.token_urlsafe(24)

@@ -1,5 +1,6 @@
 """Series over rounds, of bounded length whatever the number of rounds."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,8 +13,10 @@ Json = dict[str, Any]
 MAX_CURVE = 500
 """Points of a curve; more rounds than these are averaged in equal runs."""
 STAGES = ("answer", "critique", "revise")
-PLAIN = ("trained", "fetched", "tokens_per_s", "drift", "memory", "joules")
+PLAIN = ("trained", "fetched", "merged", "staleness", "tokens_per_s", "drift", "memory", "joules")
 """Series with one value a round."""
+TRAFFIC = ("bytes_in", "bytes_out", "dht_in", "dht_out")
+"""Bytes of blobs and of the DHT, from others and to them."""
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -57,17 +60,32 @@ def curves_of(history: History) -> Json:
         "trained": series(lambda report: report.get("groups_trained")),
         "fetched": series(lambda report: report.get("groups_fetched")),
         "dropped": each("dropped", names("dropped"), 0),
+        "merged": series(lambda report: report.get("merged")),
+        "staleness": series(lambda report: report.get("staleness_s")),
+        "merge_refused": each("merge_refused", names("merge_refused"), 0),
         "seconds": each("seconds", names("seconds")),
         "tokens_per_s": series(tokens_per_s_of),
         "drift": series(lambda report: report.get("update", {}).get("mean_ratio_drift")),
         "memory": series(lambda report: report.get("peak_memory")),
         "joules": series(lambda report: report.get("joules")),
+        "network": each("network", TRAFFIC),
         "help": _help(history),
+        "memory_plan": _memory_plan(history),
     }
 
 
 def _part(part: str, name: str, default: float | None, report: Json) -> float | None:
     return report.get(part, {}).get(name, default)
+
+
+def _memory_plan(history: History) -> Json | None:
+    """How its updates fit into memory, as the peer planned it before its first round."""
+    try:
+        plan = json.loads(history.meta.get("memory_plan", "null"))
+    except ValueError:
+        return None
+    wanted = ("micro_batch", "checkpointing", "chunk_tokens", "why")
+    return {key: plan.get(key) for key in wanted} if isinstance(plan, dict) else None
 
 
 def _help(history: History) -> Json | None:

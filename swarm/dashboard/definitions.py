@@ -5,7 +5,7 @@ DEFINITIONS: dict[str, str] = {
         "The tick of the swarm's clock at which the round started; numbers have gaps, as rounds end when all are done."
     ),
     "ordinal": "How many rounds a peer has played, this one included.",
-    "stage": "What peers do within a round: answer, critique, revise, update.",
+    "stage": "What peers do within a round: answer, critique, revise, update, and merge where the recipe says so.",
     "role": (
         "A learner answers, judges and trains; a judge only criticises answers of others; empty until a record of the "
         "peer is here."
@@ -47,13 +47,31 @@ DEFINITIONS: dict[str, str] = {
     "trained": "Groups of rollouts that went into the update.",
     "fetched": "Groups of other peers among those trained.",
     "dropped": "Groups that were not trained on, by reason.",
-    "refused": "Records of others that broke a rule, by reason.",
+    "refused": "Records of others that came and broke a rule, by reason.",
     "drift": "Mean of |ratio - 1| over own tokens in the update: how far sampling and training arithmetic are apart.",
+    "merged": "Peers whose weights went into this peer's own at the end of the round.",
+    "merge_refused": (
+        "Weights of others that were not taken: those that never came, are no such model, stale or outliers, and those "
+        "with which held-out answers got worse."
+    ),
+    "staleness": (
+        "Seconds from the start of the round that merged weights come from, by their author's word, to the start of "
+        "the round in which they were merged; fetched groups are always of the same round, which is no staleness."
+    ),
+    "network": (
+        "Bytes of records, weights and announcements that a peer received and sent in a round; DHT includes the calls "
+        "that keep the table of peers."
+    ),
+    "memory_plan": (
+        "What the peer chose before its first round so that updates fit into memory: rows in one pass, tokens whose "
+        "logits exist at once, and whether layers are computed again instead of kept (checkpointing)."
+    ),
     "memory": "Most memory that the peer's process, or its GPU, used in the round.",
     "joules": "Energy of the round, where a power meter is known.",
     "help": (
-        "Held-out accuracy that taking others' material gained, with the interval that holds the true gain 19 times "
-        "out of 20; one that includes 0 does not say that it helped."
+        "By how much one merge of weights with others changed, on average, the share of fresh questions that a peer "
+        "answers right, in percentage points, with the interval that holds the true change 19 times out of 20; one "
+        "that includes 0 does not say that it helped."
     ),
     "seconds": "Seconds of each stage; wait is the time spent waiting for other peers.",
     "probability": "A judge's verdict after calibration on its audits: the probability that the answer is right.",
@@ -62,7 +80,14 @@ DEFINITIONS: dict[str, str] = {
     "truth": "The right answer as the recipe's verifier has it.",
     "calibration": "How often answers were right among those to which the judge gave about the same probability.",
     "equivocations": "Two different records that one peer signed for the same round and stage.",
-    "not_revealed": "Commitments whose content never came; empty where verdicts are not committed.",
+    "not_revealed": (
+        "Records that a peer committed to by its signed announcement, and that never came when a peer here asked for "
+        "them; each asker counts. A broken connection looks the same as silence."
+    ),
+    "sealed": (
+        "Questions whose answers the recipe shows only as hashes, and whose answers were opened after everybody had "
+        "committed to a verdict: audits that nobody could look up."
+    ),
     "settlement": (
         "The Merkle root of all points of an epoch, posted with a quorum of signatures; final after a challenge window."
     ),

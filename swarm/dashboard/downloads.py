@@ -95,7 +95,14 @@ def metrics(board: Board) -> str:
         "Records not accepted.",
         [({"reason": why}, count) for why, count in trust["refused"].items()],
     )
-    gauge("commits_not_revealed", "Commitments whose content never came.", [({}, trust["not_revealed"])])
+    gauge("commits_not_revealed", "Committed records that never came when asked for.", [({}, trust["not_revealed"])])
+    sealed = trust["sealed"] or {}
+    gauge("sealed_audits_opened", "Sealed answers of the recipe that were opened.", [({}, sealed.get("opened"))])
+    gauge(
+        "peer_round_bytes",
+        "Mean bytes of a peer in its last round.",
+        [({"kind": kind}, count) for kind, count in (status["traffic"] or {}).items()],
+    )
     gauge("peer_tokens_per_kwh", "Where power is metered.", [(labels, row["tokens_per_kwh"]) for labels, row in peers])
     return "\n".join(lines) + "\n"
 

@@ -22,6 +22,9 @@ from swarm.judging.calibration import WINDOW
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.schema import Recipe
 from swarm.round.home import JOURNAL_NAME
+from swarm.round.openings import spent_by
+from swarm.round.records import decode_openings
+from swarm.round.wire import NOT_DELIVERED, RecordRefused
 
 BUSY_S = 2.0
 """How long a read waits for a writer."""
@@ -94,8 +97,10 @@ class History:
         self.audits: dict[str, Audits] = {}
         self.seen: dict[str, Seen] = {}
         self.refused: Counter[str] = Counter()
-        self.not_revealed: int | None = None
-        """Commitments of others whose content never came; None before verdicts are committed."""
+        self.not_revealed = 0
+        """Records that others committed to, and that never came when this peer asked for them."""
+        self.opened: set[str] = set()
+        """Seals of the recipe whose answers were shown."""
         self.joules = 0.0
         """Of the rounds whose energy was metered, and in `metered_tokens` what they generated."""
         self.metered_tokens = 0
@@ -221,21 +226,22 @@ class History:
     def _add(self, found: Round) -> None:
         self.position[found.number] = len(self.rounds)
         self.rounds.append(found)
-        self.refused.update(found.report.get("refused", {}))
+        self.refused.update(broken_rules(found.report))
+        self.not_revealed += found.report.get("refused", {}).get(NOT_DELIVERED, 0)
         self._critiques += found.report.get("critiques", 0)
-        not_revealed = found.report.get("not_revealed")
-        if not_revealed is not None:
-            self.not_revealed = (self.not_revealed or 0) + not_revealed
         joules = found.report.get("joules")
         if joules:
             self.metered_tokens += found.report.get("generated_tokens", 0)
             self.joules += joules
 
     def _read_records(self, database: sqlite3.Connection, until: int) -> None:
-        for number, stage, peer, held in database.execute(
-            "SELECT round, stage, peer_id, length(body) > 0 FROM records WHERE round > ? AND round <= ? ORDER BY round",
+        for number, stage, peer, held, opening in database.execute(
+            "SELECT round, stage, peer_id, length(body) > 0, CASE stage WHEN 'open' THEN body END FROM records "
+            "WHERE round > ? AND round <= ? ORDER BY round",
             (self._last_record, until),
         ):
+            if opening:
+                self.opened |= _seals_in(self.recipe, opening)
             seen = self.seen.setdefault(peer, Seen())
             seen.announced += 1
             seen.held += held
@@ -264,6 +270,13 @@ class History:
             self._last_audit = number
 
 
+def _seals_in(recipe: Recipe | None, opening: bytes) -> set[str]:
+    try:
+        return spent_by(recipe, [decode_openings(opening)]) if recipe else set()
+    except RecordRefused:
+        return set()
+
+
 def find_homes(folder: Path) -> list[Path]:
     """The homes in a folder: itself, or those right below it, as a local swarm has them."""
     if (folder / JOURNAL_NAME).is_file():
@@ -274,6 +287,11 @@ def find_homes(folder: Path) -> list[Path]:
 
 class JournalUnreadable(SwarmError):
     """Not now; what was read before stays."""
+
+
+def broken_rules(report: dict[str, Any]) -> Counter[str]:
+    """Records of others that came in a round and were refused, by reason."""
+    return Counter({reason: count for reason, count in report.get("refused", {}).items() if reason != NOT_DELIVERED})
 
 
 class JournalTooNew(ValueError):

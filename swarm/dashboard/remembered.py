@@ -9,7 +9,7 @@ from swarm.dashboard.history import History, JournalUnreadable
 from swarm.dashboard.onchain import Posted, Standing
 from swarm.round.wire import RecordRefused
 from swarm.settlement.documents import Statement, decode
-from swarm.settlement.recomputation import Result
+from swarm.settlement.result import Result
 
 logger = logging.getLogger(__name__)
 

@@ -235,7 +235,8 @@ class Journal:
         return [json.loads(row[0]) for row in rows]
 
     def audits_of(self, judge: str, limit: int, before: int = _NEVER) -> list[tuple[float, bool]]:
-        """The newest audits of a judge in the rounds before one, oldest first, as (raw score, truth)."""
+        """The newest audits of a judge in the rounds before one, as (raw score, truth): oldest first, and those of a
+        round by author, task and sample, as settlements count them; older ones say less."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT raw, truth FROM audits WHERE judge = ? AND round < ? "

@@ -33,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
 
     register = commands.add_parser("register", parents=[common, place, home, wallet], help="make a key a peer")
     register.set_defaults(run=peers.register)
+    registered = commands.add_parser(
+        "registered", parents=[common, place, home], help="whether a peer is registered, and whose it is"
+    )
+    registered.set_defaults(run=peers.registered)
+    registered.add_argument("--peer", type=_account, help="an account or peer id (default: the peer in --home)")
     check_in = commands.add_parser("check-in", parents=[common, place, home], help="keep a peer's say in settlements")
     check_in.set_defaults(run=peers.check_in)
 

@@ -41,6 +41,21 @@ def register(options: argparse.Namespace, session: Session) -> None:
         )
 
 
+def registered(options: argparse.Namespace, session: Session) -> None:
+    """Only asks: nothing is sent, and no key is needed where the peer is named."""
+    registry = registry_of(options)
+    ownership = Ownership(registry)
+    peer: str = options.peer or identity_of(options.home).address
+    known, owner = ownership.is_registered(peer), ownership.owner_of(peer)
+    whose = f"is linked to {owner}" if owner else "has no owner"
+    session.note(
+        f"the peer {peer} is {'' if known else 'not '}registered, and {whose}",
+        peer=peer,
+        registered=known,
+        owner=owner,
+    )
+
+
 def check_in(options: argparse.Namespace, session: Session) -> None:
     """Keeps the peer's say about this epoch and the next three."""
     registry = registry_of(options)

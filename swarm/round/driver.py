@@ -85,6 +85,9 @@ class RoundReport:
     """Peers whose weights were merged into this one's."""
     merge_refused: dict[str, int] = field(default_factory=dict)
     """Weights of others that were not taken, by reason."""
+    staleness_s: float | None = None
+    """Mean age of the merged weights in seconds, from the start of their round to that of this one. Groups are always
+    of this round."""
     merge_gain: float | None = None
     """By how much the merge changed the share of fresh questions answered right."""
     help: dict[str, Any] | None = None
@@ -282,6 +285,7 @@ class Driver:
                 merge = self._merger.run(number, seed, lambda: company.expected() & alike, rewards)
             report.merged, report.merge_refused = merge.merged, merge.merge_refused
             report.merge_gain, report.help = merge.merge_gain, merge.help
+            report.staleness_s = merge.staleness_s
         audits = reader.audited()
         self._score(reader, book, report)
         self._spent |= spent_by(self._recipe, book.openings.values())

@@ -13,7 +13,7 @@ from swarm.network.node import Network
 from swarm.recipe.schema import Recipe
 from swarm.round.clock import lifetime_s
 from swarm.round.records import AnyRecord, DoneNote, Kind, StageNote, check_header, check_lengths, decode, encode
-from swarm.round.wire import Message, RecordRefused, note_bytes, read_note
+from swarm.round.wire import NOT_DELIVERED, Message, RecordRefused, note_bytes, read_note
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Exchange:
         for reference, providers in wanted.items():
             for author in providers:
                 if reference not in blobs:
-                    self.refused["not delivered"] += 1
+                    self.refused[NOT_DELIVERED] += 1
                     continue
                 try:
                     record = decode(stage, blobs[reference])

@@ -25,7 +25,7 @@ from swarm.round.benefit import Paired, estimate
 from swarm.round.clock import Clock, lifetime_s
 from swarm.round.exchange import POLL_S, logger
 from swarm.round.stages import encode_prompt
-from swarm.round.wire import Digest, RecordRefused, Wire, note_bytes, read_note
+from swarm.round.wire import NOT_DELIVERED, Digest, RecordRefused, Wire, note_bytes, read_note
 from swarm.training.learner import Learner
 from swarm.training.merging import Delta, DeltaRefused, decode, encode, learning_rate, max_blob_bytes, merge
 
@@ -56,6 +56,9 @@ class MergeReport:
     """Peers whose weights are in this one's now."""
     merge_refused: dict[str, int] = field(default_factory=dict)
     """Weights of others that were not taken, by reason."""
+    staleness_s: float | None = None
+    """Mean seconds from the start of the round that the merged weights come from to that of this one; None where none
+    were merged."""
     merge_gain: float | None = None
     """Change of the share of fresh questions answered right, kept or not; None where none was asked."""
     help: dict[str, Any] | None = None
@@ -188,6 +191,8 @@ class Merger:
                 refused["held-out fell"] += 1
             else:
                 report.merged = len(merged.partners)
+                ages = [self._clock.start(number) - self._clock.start(notes[peer].round) for peer in merged.partners]
+                report.staleness_s = round(statistics.fmean(ages), 1)
         self._learner.set_learning_rate(
             learning_rate(self._recipe.grpo.learning_rate, 1 + report.merged, settings.learning_rate_power)
         )
@@ -207,7 +212,7 @@ class Merger:
         for reference, peers in wanted.items():
             refused.update({"copied": len(peers) - 1} if len(peers) > 1 else {})
             if reference not in blobs:
-                refused["not delivered"] += 1
+                refused[NOT_DELIVERED] += 1
                 continue
             try:
                 deltas[min(peers)] = decode(blobs[reference], like)

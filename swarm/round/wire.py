@@ -14,6 +14,10 @@ Raw = Annotated[float, Field(ge=-50, le=50)]
 """A judge's raw verdict: log-odds in its own scale."""
 
 
+NOT_DELIVERED = "not delivered"
+"""The reason for what was announced and did not come: everything else that is refused came, and broke a rule."""
+
+
 class RecordRefused(SwarmError):
     """Something from a peer that this peer does not accept. `reason` is one word or two, for counting."""
 

@@ -12,7 +12,8 @@ from swarm.settlement.compute import Basis, RecordMissing, StatementRefused
 from swarm.settlement.documents import MAX_MANIFESTS, BlobNote, VoteNote, encode
 from swarm.settlement.epochs import Epochs, proposers
 from swarm.settlement.papers import MAX_SIZES, Papers, raw_notes
-from swarm.settlement.recomputation import Recomputation, Result, read_statement
+from swarm.settlement.recomputation import Recomputation, read_statement
+from swarm.settlement.result import Result
 
 
 class Counting:

@@ -4,12 +4,9 @@ import logging
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
 
 from swarm import PROTOCOL
-from swarm.chain.settlements import Outcome, Settlement, Settlements
-from swarm.identity.key import address_of
+from swarm.chain.settlements import Settlement, Settlements
 from swarm.journal.journal import Journal, RecordRow
 from swarm.network.blobs import BlobRef
 from swarm.recipe.schema import Recipe
@@ -29,30 +26,14 @@ from swarm.settlement.compute import (
 )
 from swarm.settlement.documents import MAX_MANIFESTS, Manifest, Previous, Seen, Statement, decode
 from swarm.settlement.epochs import Epochs
-from swarm.settlement.merkle import MerkleTree
 from swarm.settlement.papers import Papers
+from swarm.settlement.result import Result
 
 logger = logging.getLogger(__name__)
 
 MAX_EPOCHS = 16
 """A settlement covers so many epochs at most; what was unsettled for longer is lost."""
 _FALSE = "false settlement "
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an epoch came to, with the statement that shows it."""
-
-    outcome: Outcome
-    statement: Statement
-    blob: bytes
-
-    @classmethod
-    def of(cls, statement: Statement, blob: bytes) -> "Result":
-        """`blob`: the statement's bytes as they were published."""
-        tree = MerkleTree({address_of(peer): value for peer, value in statement.points.items()})
-        outcome = Outcome(tree.root, sha256(blob).digest(), sum(statement.points.values()))
-        return cls(outcome, statement, blob)
 
 
 class Recomputation:

@@ -163,8 +163,12 @@ def test_a_peer_registers_itself(swarm, registry, new_home):
     dry = swarm("register", "--home", home, "--dry-run")
     assert "function  register" in dry.out and registry.address in dry.out and "gas       at most" in dry.out
     assert registry.peer_count() == 0
+    where = ("--rpc", registry.chain.url, "--contract", registry.address)
+    assert f"{identity.address} is not registered" in swarm("registered", "--peer", identity.peer_id, *where).out
     told = swarm("register", "--home", home)
     assert f"the peer {identity.peer_id} is registered" in told.out and "mined in block" in told.out
+    found = swarm("registered", "--home", home, "--json").json
+    assert found["registered"] is True and found["owner"] is None and found["transactions"] == []
     assert registry.peers() == [identity.peer_id]
     again = swarm("register", "--home", home, "--json").json
     assert again["transactions"] == [] and "nothing to do" in again["notes"][0]

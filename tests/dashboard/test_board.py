@@ -22,13 +22,14 @@ from swarm.network.blobs import BlobRef
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.tasks import shared_tasks
 from swarm.recipe.verifiers import verify
-from swarm.round.records import StageNote, decode, encode
+from swarm.round.records import OpeningRecord, StageNote, decode, encode
 from swarm.round.wire import note_bytes
 from swarm.settlement import documents
 from swarm.settlement.documents import Statement
 from tests.dashboard.asking import ask, board_of, body
 from tests.dashboard.conftest import ROUNDS
 from tests.round.conftest import SEED, SWARM
+from tests.round.sealed import sealed_recipe
 
 HOSTILE = "<script>alert(1)</script>\u202e\u200b\x1b[31m" + "x" * 30_000
 
@@ -280,8 +281,8 @@ def note(folder, home, **more):
 
 def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
     told = {"gain": 0.03, "low": -0.01, "high": 0.07, "rounds": 20, "method": "ablation", "more": "x" * 9999}
-    note(homes, "peer-1", joules=7200.0, peak_memory=2**30, help=told, not_revealed=2)
-    note(homes, "peer-2", help={"gain": "much"}, not_revealed=None)
+    note(homes, "peer-1", joules=7200.0, peak_memory=2**30, help=told, refused={"not delivered": 2, "garbage": 1})
+    note(homes, "peer-2", help={"gain": "much"})
     board = board_of(homes)
     mine, other = (history.peer_id for history in board.watch.histories[:2])
     rows = {row["peer_id"]: row for row in board.leaderboard()["rows"]}
@@ -291,8 +292,70 @@ def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
     assert peers[mine]["memory"][-1] == 2**30 and peers[mine]["joules"] == [None, None, 7200.0]
     assert peers[mine]["help"] == {key: value for key, value in told.items() if key != "more"} | {"ordinal": ROUNDS}
     assert peers[other]["help"] is None
-    assert body(board, "/api/trust")["not_revealed"] == 2
+    trust = body(board, "/api/trust")
+    assert trust["not_revealed"] == 2 and trust["refused"] == {"garbage": 1}, "what never came broke no rule"
+    assert body(board, "/api/rounds?limit=1")["rows"][0]["refused"] == 1
     assert "swarm_commits_not_revealed 2.0" in body(board, "/metrics")
+
+
+def test_merging_traffic_and_memory_plan_are_shown_where_a_journal_has_them(homes):
+    moved = {"bytes_in": 10, "bytes_out": 20, "dht_in": 1, "dht_out": 2, "uploads": 9}
+    note(homes, "peer-1", merged=2, staleness_s=30.0, merge_refused={"stale": 1}, network=moved)
+    plan = {"micro_batch": 8, "checkpointing": False, "chunk_tokens": 170, "why": "it fits", "more": "x" * 9999}
+    change(homes, "peer-1", "INSERT INTO meta VALUES ('memory_plan', ?)", json.dumps(plan))
+    change(homes, "peer-2", "INSERT INTO meta VALUES ('memory_plan', '{]')")
+    board = board_of(homes)
+    mine, other = (history.peer_id for history in board.watch.histories[:2])
+    peers = body(board, "/api/learning")["peers"]
+    assert peers[mine]["merged"] == [0, 0, 2] and peers[mine]["staleness"] == [None, None, 30.0]
+    assert peers[mine]["merge_refused"] == {"stale": [0, 0, 1]}
+    assert peers[mine]["network"]["dht_out"] == [None, None, 2] and set(peers[mine]["network"]) == set(moved) - {
+        "uploads"
+    }
+    assert peers[mine]["memory_plan"] == {key: value for key, value in plan.items() if key != "more"}
+    assert peers[other]["memory_plan"] is None
+    assert body(board, "/api/status")["traffic"] == {key: moved[key] for key in moved if key != "uploads"}
+    assert 'swarm_peer_round_bytes{kind="bytes_in"} 10.0' in body(board, "/metrics")
+
+
+def test_sealed_audits_that_were_opened_are_counted_once(homes, tmp_path):
+    assert body(board_of(homes), "/api/trust")["sealed"] is None
+    recipe, openings = sealed_recipe(tmp_path)
+    seals = list(openings._items)
+    for home, opened, number in (("peer-1", seals[:2], 1), ("peer-2", seals[:3], 1), ("peer-2", seals[1:2], 2)):
+        items = tuple(openings._items[seal] for seal in opened)
+        record = OpeningRecord(
+            protocol=PROTOCOL, swarm=SWARM, round=number, peer_id="Q" * 50, salt="0" * 32, groups=items
+        )  # fmt: skip
+        change(homes, home, "UPDATE meta SET value = ? WHERE key = 'recipe'", recipe.canonical().decode())
+        change(homes, home, "INSERT INTO records VALUES (?, 'open', 'author', '', x'', ?)", number, encode(record))
+    change(homes, "peer-1", "INSERT INTO records VALUES (2, 'open', 'liar', '', x'', x'00ff')")
+    board = board_of(homes)
+    assert body(board, "/api/trust")["sealed"] == {"opened": 3, "of": len(seals)}
+    assert "swarm_sealed_audits_opened 3.0" in body(board, "/metrics")
+
+
+def test_commands_name_folders_only_to_people_of_this_machine(homes):
+    said = {}
+    for shown in (True, False):
+        board = Board(homes, show_paths=shown)
+        board.refresh()
+        peer_id = board.watch.histories[0].peer_id
+        said[shown] = board.peer(peer_id)["registered_command"]
+    assert said[True] == f"python -m swarm registered --peer {peer_id} --home {homes / 'peer-1'}"
+    assert said[False] == f"python -m swarm registered --peer {peer_id} --home peer-1"
+
+
+def test_the_explorer_is_the_one_that_was_named_or_that_of_the_chain(homes):
+    for named, chain_id, found in (
+        ("https://scan.example", 1, "https://scan.example"),
+        (None, 8453, "https://basescan.org"),
+        (None, 31337, None),
+    ):
+        change(homes, "peer-1", "UPDATE meta SET value = ? WHERE key = 'chain_id'", str(chain_id))
+        board = Board(homes / "peer-1", explorer=named)
+        board.refresh()
+        assert body(board, "/api/status")["chain"]["explorer"] == found
 
 
 def test_kept_proofs_of_equivocation_are_shown(homes):

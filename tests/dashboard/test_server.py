@@ -7,6 +7,8 @@ import json
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 import urllib.request
 from contextlib import closing
 
@@ -192,6 +194,30 @@ def test_a_port_in_use_is_told(played, capsys):
         assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
         with pytest.raises(SwarmError, match="name another port"), command.beside(played, port, Emitter(print, "")):
             pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "scan.example", "javascript:alert(1)", "https://", "https://me@scan.example", "https://[", "https://x?y"],
+)
+def test_what_is_no_explorer_is_told(url, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--home", ".", "--explorer", url])
+    assert "looks like https://explorer.example" in capsys.readouterr().err
+
+
+def test_paths_are_shown_on_this_machine_only(played):
+    def told(host, **options):
+        return command.Server(played, host, 0, **options)._board._show_paths
+
+    assert told("127.0.0.1") and not told("127.0.0.1", public=True) and not told("0.0.0.0")
+
+
+def test_it_starts_without_the_network_and_the_model():
+    """They take seconds to load, which nobody who only looks has to wait for."""
+    code = "import sys, swarm.dashboard.command; print({'torch', 'hivemind', 'transformers'} & set(sys.modules))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.stdout == "set()\n", process.stderr
 
 
 @pytest.mark.parametrize("home", ["", "nothing/here", "file"])

@@ -61,6 +61,10 @@ def test_newest_audits_in_order(tmp_path):
         commit(journal, number, number, audits=[AuditRow("judge", "author", 0, 0, float(number), number % 2 == 0)])
     assert journal.audits_of("judge", 3) == [(3.0, False), (4.0, True), (5.0, False)]
     assert journal.audits_of("nobody", 3) == []
+    places = [("a", 0, 1), ("b", 0, 0), ("a", 1, 0), ("a", 0, 0)]
+    late = [AuditRow("other", *place, float(number), True) for number, place in enumerate(places)]
+    commit(journal, 6, 6, audits=late)
+    assert [raw for raw, _ in journal.audits_of("other", 9)] == [3, 0, 2, 1], "by author, task and sample in a round"
 
 
 def test_heldout_and_notes(tmp_path):

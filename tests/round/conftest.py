@@ -81,9 +81,8 @@ class Bench:
             try:
                 everybody = set(self.drivers) | others
                 outcomes[me] = self.drivers[me].run(number, number + 1, SEED, Everybody(everybody))
-                self.audits[me] += sorted(
-                    outcomes[me].audits, key=lambda audit: (audit.author, audit.task, audit.sample)
-                )
+                in_a_journal = sorted(outcomes[me].audits, key=lambda it: (it.author, it.task, it.sample))
+                self.audits[me] += in_a_journal
             except Exception as error:  # noqa: BLE001 - shown by the test that waits for it
                 failures.append(error)
 

@@ -81,6 +81,15 @@ def test_peers_end_with_the_same_weights_and_a_higher_rate(ether):
     assert players[0].rate == RATE, "the rate falls back when the others leave"
 
 
+def test_staleness_is_the_age_of_the_merged_weights(ether):
+    words = enumerate(("sun>", "tree>", "moon>"), start=1)
+    earlier, same, late = (Player(ether, secret).practise(word) for secret, word in words)
+    assert earlier.merger.run(ROUND - 2, b"seed", set, {}).staleness_s is None
+    same.merger._publish(ROUND)
+    report = late.merge()
+    assert report.merged == 2 and report.staleness_s == TINY.timing.tick_s, "the mean of two ticks and none"
+
+
 def test_merged_weights_are_the_mean_of_two(ether):
     one, two = Player(ether, 1, rule="mean").practise(), Player(ether, 2, rule="mean").practise("moon>", "noom")
     expected = {name: (tensor + two.learner.delta()[name]) / 2 for name, tensor in one.learner.delta().items()}

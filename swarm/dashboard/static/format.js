@@ -6,6 +6,7 @@ export const NONE = "–";
 
 const decimals = (digits) => new Intl.NumberFormat(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const NUMBERS = [0, 1, 2, 3].map(decimals);
+const SIGNIFICANT = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const DAY_MS = 86_400_000;
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -15,6 +16,15 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const number = (value, digits = 0) => (known(value) ? NUMBERS[digits].format(value).replace(/^-/, "−") : NONE);
 export const percent = (value, digits = 0) => (known(value) ? `${number(100 * value, digits)}%` : NONE);
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+/** A number of bytes, in powers of a thousand. */
+export function bytes(value) {
+  if (!known(value)) return NONE;
+  const power = Math.max(0, Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.abs(value) || 1) / 3)));
+  return `${SIGNIFICANT.format(value / 1000 ** power)} ${UNITS[power]}`;
+}
+
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
 /** A length of time in the two largest units that it fills. */

@@ -7,6 +7,7 @@ export const MOST = 48; // peers that are drawn
 const NAMED = 12;
 const LINKED = 14;
 const [WIDTH, HEIGHT] = [560, 320];
+const BELOW = 48; // the lowest peer, for its name
 
 const isGpu = (device) => /cuda|gpu|nvidia|mps|rocm|h100|h200|a100/i.test(device ?? "");
 
@@ -15,10 +16,11 @@ export function networkPicture(peers, senders, live) {
   const shown = peers.slice(0, MOST);
   const place = new Map(shown.map((peer, index) => [peer.peer_id, position(index, shown.length)]));
   const links = shown.length <= LINKED ? pairs(shown) : shown.map((peer, index) => [peer, shown[(index + 1) % shown.length]]);
+  const bottom = Math.max(...[...place.values()].map(([, y]) => y)) + BELOW;
   const moving = live && !matchMedia("(prefers-reduced-motion: reduce)").matches;
   return svg(
     "svg",
-    { class: "network", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" },
+    { class: "network", viewBox: `0 0 ${WIDTH} ${bottom}`, "aria-hidden": "true" },
     links.map(([a, b]) => link(place.get(a.peer_id), place.get(b.peer_id))),
     moving && pulses(links, place, new Set(senders)),
     shown.map((peer) => node(peer, place.get(peer.peer_id), shown.length <= NAMED)),

@@ -76,6 +76,10 @@ export function copyable(text, label) {
   );
 }
 
+/** A link to a block explorer, which is somebody else's site; nothing where none is known. `kind`: address or tx. */
+export const explorerLink = ({ explorer }, kind, value) =>
+  explorer && value && h("a", { href: `${explorer}/${kind}/${encodeURIComponent(value)}`, target: "_blank", rel: "noopener noreferrer nofollow" }, "explorer ↗");
+
 /** A titled part of a page. */
 export const card = (title, ...children) =>
   h("section", { class: "card" }, title && h("h2", {}, title), ...children);

@@ -34,7 +34,7 @@ def main(home: Path) -> int:
     if why:
         print(f"screenshots: {why}", file=sys.stderr)
         return 2
-    serving = Serving(home)
+    serving = Serving(home, "--public")  # which names no folder of this machine
     serving.start()
     try:
         _take_all(serving.url)

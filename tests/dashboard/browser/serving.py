@@ -14,19 +14,17 @@ STOP_S = 15
 class Serving:
     """`python -m swarm dashboard` over a folder, always on the same port."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *flags: str) -> None:
         self.home = home
+        self._flags = flags
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Returns when it listens."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "swarm", "dashboard", "--home", self.home, "--port", str(self.port), "--plain"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, "-m", "swarm", "dashboard", "--home", self.home, "--port", str(self.port), "--plain"]
+        self._process = subprocess.Popen([*command, *self._flags], stdout=subprocess.PIPE, text=True)
         late = threading.Timer(START_S, self._process.kill)
         late.start()
         assert self._process.stdout is not None

@@ -222,3 +222,14 @@ def test_a_chain_that_is_away_is_told(own, visit):
     page = visit("/trust", url=own.url)
     expect(page.locator(".notice")).to_contain_text("chain")
     expect(page.get_by_text("The chain has not been read")).to_be_visible()
+
+
+def test_a_public_chains_explorer_is_linked(own, visit, swarm):
+    with sqlite3.connect(own.home / "peer-1" / "journal.sqlite") as database:
+        database.execute("INSERT INTO meta VALUES ('rpc', 'http://127.0.0.1:9')")
+    page = visit(f"/peers/{swarm.peers[0]}", url=own.url)
+    link = page.get_by_role("link", name="explorer").first
+    expect(link).to_have_attribute("href", re.compile("https://etherscan.io/address/0x"))
+    expect(link).to_have_attribute("rel", "noopener noreferrer nofollow")
+    command = page.get_by_text("python -m swarm registered --peer")
+    expect(command).to_contain_text(f"{swarm.peers[0]} --home {own.home / 'peer-1'}")

@@ -30,12 +30,11 @@ export const load = () => get("leaderboard");
 
 function points(row) {
   const parts = [typeof row.settled === "number" && `${number(row.settled, 1)} settled`, typeof row.pending === "number" && `${number(row.pending, 1)} pending`];
-  const told = parts.filter(Boolean).join(", ");
-  return h("span", {}, h("b", {}, number(row.points, 1)), told && h("small", { class: "under" }, told));
+  return h("span", {}, h("b", {}, number(row.points, 1)), parts.filter(Boolean).map((part) => h("small", { class: "under" }, part)));
 }
 
 const machine = (row) =>
-  h("span", {}, model(row.model), h("small", { class: "under" }, line(row.device, 28) || NONE));
+  h("span", {}, model(row.model), h("small", { class: "under" }, line(row.device, 40) || NONE));
 
 export function render({ rows, updated }, context) {
   const { query, set, status } = context;

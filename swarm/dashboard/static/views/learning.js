@@ -3,12 +3,11 @@
 import { get } from "../api.js";
 import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
-import { number, percent } from "../format.js";
+import { bytes, number, percent } from "../format.js";
 import { card, empty, fromOutside, helped, name, table, term } from "../parts.js";
 import { line } from "../text.js";
 
 const MOST_PEERS = 8;
-const GIB = 2 ** 30;
 
 // What a curve is made of: a peer's values as [ordinal, value].
 const along = (key) => (peer) => zip(peer, peer[key]);
@@ -36,6 +35,7 @@ export function render({ peers }, { query, set, status }) {
     if (shown.length === 1) return [one(shown[0].name, of, true)];
     return [one("mean of the swarm", of, true), ...shown.slice(0, MOST_PEERS).map((peer) => ({ label: peer.name, points: mean([peer], of, x) }))];
   };
+  const merging = shown.some((peer) => peer.merged.some((count) => count > 0));
   const parts = (key) => [...new Set(shown.flatMap((peer) => Object.keys(peer[key])))].map((part) => one(part, within(key, part)));
   return h(
     "div",
@@ -53,12 +53,17 @@ export function render({ peers }, { query, set, status }) {
       chart("reward", "Reward of revisions", mine(along("revise"))),
       chart("trained", "Groups trained", [one("all", along("trained"), true), one("of these from others", along("fetched"))], { format: (value) => number(value) }),
       chart("dropped", "Groups left out, by reason", parts("dropped"), { format: (value) => number(value) }),
+      merging && chart("merged", "Peers merged", mine(along("merged")), { format: (value) => number(value, 1) }),
+      chart("merge_refused", "Weights of others refused, by reason", parts("merge_refused"), { optional: true, format: (value) => number(value, 1) }),
+      chart("staleness", "Staleness of merged weights", mine(along("staleness")), { optional: true, format: (value) => `${number(value)} s` }),
       chart("seconds", "Time by stage", parts("seconds"), { format: (value) => `${number(value, value < 10 ? 1 : 0)} s` }),
       chart("tokens_per_s", "Tokens per second", mine(along("tokens_per_s")), { format: (value) => number(value) }),
-      chart("drift", "Drift between sampling and training", mine(along("drift")), { format: (value) => (value ? value.toExponential(1) : "0") }),
-      chart("memory", "Peak memory", mine(along("memory")), { optional: true, format: (value) => `${number(value / GIB, 1)} GiB` }),
+      chart("drift", "Drift between sampling and training", mine(along("drift")), { format: (value) => (value && value < 0.001 ? value.toExponential(1) : number(value, 3)) }),
+      chart("memory", "Peak memory", mine(along("memory")), { optional: true, format: bytes }),
       chart("joules", "Energy of a round", mine(along("joules")), { optional: true, format: (value) => `${number(value)} J` }),
+      chart("network", "Network traffic of a round", traffic(parts("network")), { optional: true, format: bytes }),
     ),
+    planCard(shown),
   );
 }
 
@@ -66,14 +71,30 @@ export function render({ peers }, { query, set, status }) {
 function helpCard(peers) {
   const measured = peers.filter((peer) => peer.help);
   const title = term("help", "Did the swarm help?");
-  if (!measured.length) return card(title, empty("No journal here has measured what others' material gained its peer."));
+  if (!measured.length) return card(title, empty("Nobody can say yet: it takes five merges of weights with others, measured by a peer whose journal is here."));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => name(peer.name) },
-    { label: "Held-out accuracy gained", cell: (peer) => helped(peer.help) },
-    { label: "Rounds compared", numeric: true, cell: (peer) => number(peer.help.rounds) },
-    { label: "How", wide: true, cell: (peer) => line(peer.help.method, 120) },
+    { label: "Gained by a merge", wide: true, cell: (peer) => helped(peer.help) },
+    { label: "Merges", numeric: true, cell: (peer) => number(peer.help.rounds) },
   ];
-  return card(title, table("What each peer gained by the swarm", columns, measured, { rowKey: (peer) => peer.name }));
+  const methods = [...new Set(measured.map((peer) => line(peer.help.method, 120)))];
+  return card(title, table("What each peer gained by the swarm", columns, measured, { rowKey: (peer) => peer.name }), h("p", { class: "quiet-text" }, `Measured by ${methods.join("; ")}.`));
+}
+
+const KINDS = { bytes_in: "blobs in", bytes_out: "blobs out", dht_in: "DHT in", dht_out: "DHT out" };
+const traffic = (series) => series.map((one) => ({ ...one, label: KINDS[one.label] ?? one.label }));
+
+/** How each peer's updates fit into its memory. */
+function planCard(peers) {
+  const planned = peers.filter((peer) => peer.memory_plan);
+  const columns = [
+    { label: "Peer", heads: true, cell: (peer) => name(peer.name) },
+    { label: "Rows at once", numeric: true, cell: (peer) => number(peer.memory_plan.micro_batch) },
+    { label: "Tokens at once", numeric: true, cell: (peer) => number(peer.memory_plan.chunk_tokens) },
+    { label: "Checkpointing", cell: (peer) => (peer.memory_plan.checkpointing ? "yes" : "no") },
+    { label: "Why", wide: true, cell: (peer) => line(peer.memory_plan.why, 200) },
+  ];
+  return planned.length > 0 && card(term("memory_plan", "Memory plan"), table("How the updates of each peer fit into its memory", columns, planned, { rowKey: (peer) => peer.name }));
 }
 
 /** The mean of the peers at each ordinal, as [x, y]; by time, a point lies at the mean of their moments. */

@@ -3,17 +3,17 @@
 import { get } from "../api.js";
 import { lineChart } from "../charts.js";
 import { h } from "../dom.js";
-import { NONE, number, percent, plural, time } from "../format.js";
+import { bytes, NONE, number, percent, plural, time } from "../format.js";
 import { MOST, networkPicture } from "../network.js";
 import { card, countdown, empty, feed, fromOutside, paged, peerLink, stat, table, term } from "../parts.js";
 import { line } from "../text.js";
 
-const STAGES = ["answer", "critique", "revise", "update"];
 const DOING = {
   answer: "Peers answer the tasks of this round",
   critique: "Peers judge each other's answers",
   revise: "Peers revise with the critiques they got",
   update: "Each peer trains on its own groups and on fetched ones",
+  merge: "Peers merge their weights, where that makes nobody worse",
   measuring: "Peers answer the held-out questions",
   gathering: "Waiting for peers before the first round",
 };
@@ -50,7 +50,7 @@ export function render(round, context) {
   );
 }
 
-function roundCard({ round, stage, stage_ends: stageEnds, waiting, live, now }) {
+function roundCard({ round, stages, stage, stage_ends: stageEnds, waiting, live, now }) {
   if (!round) return card("No round yet", empty("This swarm has not begun a round. It appears here as soon as it has."));
   const heading = h("h2", {}, term("ordinal", "Round"), " ", h("b", {}, number(round.ordinal)));
   if (!live) {
@@ -68,7 +68,7 @@ function roundCard({ round, stage, stage_ends: stageEnds, waiting, live, now }) 
     h(
       "ol",
       { class: "stages", "aria-label": "Stages of the round" },
-      STAGES.map((name) => h("li", { "aria-current": name === stage ? "step" : null }, name)),
+      stages.map((name) => h("li", { "aria-current": name === stage ? "step" : null }, name)),
     ),
     h("div", { class: "progress", "data-from": round.started, "data-to": round.ends, "aria-hidden": "true" }, h("span", {})),
     stage && !round.finished && h("p", { class: "quiet-text" }, doing(stage, waiting), stageEnds > now ? [", for at most ", countdown(stageEnds, now)] : null),
@@ -113,12 +113,12 @@ function lastSeen(round) {
 }
 
 function peersCard(context, round) {
-  const { peers_present: peers, live, exchange, round: current } = context.status;
+  const { peers_present: peers, live, exchange, round: current, traffic } = context.status;
   if (!peers.length) return card("Peers of the last round", lastSeen(round));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => peerLink(peer.peer_id, peer.name) },
     { label: "Role", term: "role", cell: (peer) => line(peer.role, 20) || NONE },
-    { label: "Device", cell: (peer) => h("span", { title: line(peer.device, 60) }, line(peer.device, 24) || NONE) },
+    { label: "Device", cell: (peer) => h("span", { title: line(peer.device, 60) }, line(peer.device, 40) || NONE) },
     { label: "Tokens/s", numeric: true, cell: (peer) => number(peer.tokens_per_s) },
   ];
   const now = exchange && exchange.round === current?.number;
@@ -133,6 +133,7 @@ function peersCard(context, round) {
       now
         ? `Dots travel from those whose records of the stage ${line(exchange.stage, 20)} are announced: ${number(exchange.peers.length)} of ${number(peers.length)}.`
         : "Dots travel from those whose announcements of the latest finished round are here.",
+      traffic && [" In its last round a peer here ", term("network", "received"), ` ${bytes(traffic.bytes_in + traffic.dht_in)} and sent ${bytes(traffic.bytes_out + traffic.dht_out)}.`],
       peers.length > MOST && ` The first ${MOST} are drawn.`,
     ),
     paged("peers", peers, STEP, context, (shown) => table("Peers that are present", columns, shown, { rowKey: (peer) => peer.peer_id })),

@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { calibrationPlot, lineChart } from "../charts.js";
 import { h } from "../dom.js";
 import { duration, NONE, number, percent, time } from "../format.js";
-import { card, copyable, empty, gain, identifier, informedness, paged, stat, table, term } from "../parts.js";
+import { card, copyable, empty, explorerLink, gain, identifier, informedness, paged, stat, table, term } from "../parts.js";
 import { line } from "../text.js";
 
 const STEP = 12;
@@ -55,9 +55,10 @@ function identity(peer, chain) {
     "dl",
     { class: "facts" },
     row("Peer id", copyable(peer.peer_id, "the peer id")),
-    row("Account", peer.address ? copyable(peer.address, "the account") : NONE),
+    row("Account", peer.address ? [copyable(peer.address, "the account"), explorerLink(chain, "address", peer.address)] : NONE),
+    chain.contract && row("Contract", [copyable(chain.contract, "the contract"), explorerLink(chain, "address", chain.contract)]),
     row("Registered", registration(peer.registered)),
-    chain.contract && row("Contract", copyable(chain.contract, "the contract")),
+    row("Ask the chain", copyable(peer.registered_command, "the command that asks the chain")),
   );
 }
 
@@ -81,10 +82,10 @@ function rounds(all) {
     { label: "Round", heads: true, cell: (round) => h("a", { href: `#/rounds/${round.number}` }, number(round.ordinal)) },
     { label: "Reward", term: "reward", numeric: true, cell: (round) => number(round.reward, 2) },
     { label: "Points", term: "points", numeric: true, cell: (round) => number(round.points, 1) },
-    { label: "Seconds", numeric: true, cell: (round) => duration(total(round.seconds)) },
+    { label: "Took", numeric: true, cell: (round) => duration(total(round.seconds)) },
     { label: "Trained", cell: (round) => (round.updated ? "yes" : "no") },
-    { label: "Why nothing", wide: true, cell: (round) => line(round.why_nothing, 200) || NONE },
-  ];
+    all.some((round) => round.why_nothing) && { label: "Why nothing", wide: true, cell: (round) => line(round.why_nothing, 200) || NONE },
+  ].filter(Boolean);
   return table("Rounds of this peer, newest first", columns, all, { rowKey: (round) => round.number });
 }
 

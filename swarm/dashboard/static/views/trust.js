@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { NONE, number, percent, time } from "../format.js";
-import { card, copyable, empty, identifier, peerLink, stat, table } from "../parts.js";
+import { card, copyable, empty, explorerLink, identifier, peerLink, stat, table } from "../parts.js";
 import { line } from "../text.js";
 
 export const title = () => "Trust";
@@ -22,10 +22,11 @@ export function render(trust, { status }) {
       { class: "stats" },
       stat("audits", "Audits passed", number(passed), passed + failed ? `${percent(passed / (passed + failed))} of ${number(passed + failed)}` : "none yet"),
       stat("refused", "Records refused", number(refused.reduce((sum, [, count]) => sum + count, 0)), "by this side's checks"),
-      stat("not_revealed", "Commits not revealed", number(trust.not_revealed), trust.not_revealed === null ? "no journal here tells of commitments" : "their content never came"),
+      stat("not_revealed", "Commits not revealed", number(trust.not_revealed), trust.not_revealed ? "their records never came" : "every record that was asked for came"),
+      trust.sealed && stat("sealed", "Sealed audits opened", number(trust.sealed.opened), `of ${number(trust.sealed.of)} in the recipe`),
       stat("equivocations", "Equivocations proved", number(trust.equivocations.length), trust.equivocations.length ? "see below" : "nobody signed two versions"),
     ),
-    card("Settlements", unread(status) && trust.settlements.length > 0 && h("p", { class: "quiet-text" }, "The chain does not answer; these are the newest that a peer here saw on it, as its journal has them."), trust.settlements.length ? settlements(trust.settlements) : empty(unread(status) ? "The chain has not been read, so its settlements are not known." : "No epoch has been settled yet.")),
+    card("Settlements", unread(status) && trust.settlements.length > 0 && h("p", { class: "quiet-text" }, "The chain does not answer; these are the newest that a peer here saw on it, as its journal has them."), trust.settlements.length ? settlements(trust.settlements, status.chain) : empty(unread(status) ? "The chain has not been read, so its settlements are not known." : "No epoch has been settled yet.")),
     h("div", { class: "columns" }, card("Refused records", refused.length ? reasons(refused) : empty("Every record that arrived was accepted.")), card("Equivocation proofs", proofs(trust.equivocations))),
   );
 }
@@ -33,7 +34,7 @@ export function render(trust, { status }) {
 /** Whether the chain has never answered. */
 const unread = ({ chain, stale }) => chain.registered_peers === null && stale.some((part) => part.part === "chain");
 
-function settlements(all) {
+function settlements(all, chain) {
   const columns = [
     { label: "Epoch", term: "epoch", heads: true, cell: (row) => number(row.epoch) },
     { label: "State", cell: (row) => `${line(row.state, 30)}${row.frozen ? ", frozen" : ""}` },
@@ -41,7 +42,7 @@ function settlements(all) {
     { label: "Points", numeric: true, cell: (row) => number(row.total, 1) },
     { label: "Posted", cell: (row) => time(row.posted_at) },
     { label: "Signers", term: "signers", cell: (row) => signers(row.signers) },
-    { label: "Transaction", cell: (row) => identifier(row.transaction) },
+    { label: "Transaction", cell: (row) => [identifier(row.transaction), " ", explorerLink(chain, "tx", row.transaction)] },
     { label: "Check it yourself", wide: true, cell: (row) => (row.audit_command ? copyable(row.audit_command, `the audit command of epoch ${row.epoch}`) : NONE) },
   ];
   return table("Settlements, newest first", columns, all, { rowKey: (row) => row.epoch });
