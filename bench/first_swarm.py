@@ -1,7 +1,8 @@
 """python -m bench.first_swarm: a local swarm on the arithmetic recipe, written to bench/results/first-swarm.md.
 
 It runs exactly the command that the result names. The rounds' seeds come from a new chain each time, so two runs
-differ; the spread over the peers is in the table.
+differ; the spread over the peers is in the table. `--of FOLDER` makes the table of a run that is over, from the
+`events.jsonl` (what `--plain` printed) and `summary.json` in it.
 """
 
 import argparse
@@ -23,7 +24,13 @@ def main() -> int:
     p.add_argument("--peers", type=int, default=3)
     p.add_argument("--rounds", type=int, default=10)
     p.add_argument("--recipe", default="recipes/arithmetic.yaml")
+    p.add_argument("--of", type=Path, metavar="FOLDER")
+    p.add_argument("--command", default="", help="what was run, with --of")
+    p.add_argument("--note", default="", help="what else is to be known of that run")
+    p.add_argument("--out", type=Path, default=RESULT)
     options = p.parse_args()
+    if options.of:
+        return write(options.of / "events.jsonl", options.of / "summary.json", options)
     with tempfile.TemporaryDirectory() as folder:
         events, summary = Path(folder) / "events.jsonl", Path(folder) / "s.json"
         command = ["-m", "swarm.join", "--peers", str(options.peers), "--rounds", str(options.rounds)]
@@ -36,22 +43,27 @@ def main() -> int:
         if status != 0:
             print(f"the swarm ended with status {status}", file=sys.stderr)
             return status
-        rounds = [
-            event for line in events.read_text().splitlines() if (event := json.loads(line))["event"] == "round_done"
-        ]
-        text = report(json.loads(summary.read_text()), rounds, " ".join(["python", *command[:-1], "s.json"]))
-    RESULT.write_text(text)
+        options.command = " ".join(["python", *command[:-1], "s.json"])
+        return write(events, summary, options)
+
+
+def write(events: Path, summary: Path, options: argparse.Namespace) -> int:
+    """Make the result of what a run printed and summarised."""
+    said = [json.loads(line) for line in events.read_text().splitlines() if line.startswith("{")]
+    rounds = [event for event in said if event["event"] == "round_done"]
+    text = report(json.loads(summary.read_text()), rounds, options.command, options.note)
+    options.out.write_text(text)
     print(text)
-    print(f"written to {RESULT}")
+    print(f"written to {options.out}")
     return 0
 
 
-def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str) -> str:
+def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str, note: str) -> str:
     """The result as Markdown."""
     peers = summary["peers"]
     gains = [peer["heldout"]["after"] - peer["heldout"]["before"] for peer in peers]
     lines = [
-        "# A first swarm: three peers, ten rounds, a real model",
+        f"# A first swarm: {len(peers)} peers, {summary['rounds']} rounds, a real model",
         "",
         f"`{command}`",
         "",
@@ -59,6 +71,7 @@ def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str) 
         f"- model: {peers[0]['model']} on {peers[0]['device']}; seeds: {len(peers)} peers sample independently, round",
         "  seeds from a new chain",
         f"- {summary['seconds']:.0f} s in all, {summary['chain']['registered_peers']} peers registered on the chain",
+        *([f"- {note}"] if note else []),
         "",
         "| peer | held-out before | after | reward, first 3 rounds | last 3 | published | fetched | critiques "
         "| revisions | verdicts | updates | tok/s |",

@@ -262,9 +262,9 @@ def outcome(summary: dict[str, Any]) -> RenderableType:
         heldout, rewards = peer["heldout"], [reward for reward in peer["reward"] if reward is not None]
         table.add_row(
             Text(plain_text(peer["name"], 40)),
-            f"{heldout['before']:.0%} \u2192 {heldout['after']:.0%}" if heldout else "-",
+            f"{heldout['before']:.0%}\u2192{heldout['after']:.0%}" if heldout else "-",
             helped(peer.get("help")),
-            f"{rewards[0]:.2f} \u2192 {rewards[-1]:.2f}" if rewards else "-",
+            f"{rewards[0]:.2f}\u2192{rewards[-1]:.2f}" if rewards else "-",
             str(peer["rollouts_published"]),
             str(peer["rollouts_fetched"]),
             str(peer["updates"]),
