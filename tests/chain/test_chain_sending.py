@@ -102,13 +102,14 @@ def test_a_nonce_that_another_machine_used_costs_a_second_try(chain, founder, ne
 
     monkeypatch.setattr(sending, "quote", quote)
     monkeypatch.setattr(sending, "NONCE_GRACE_S", 0.2)
-    chain.send(founder, Transaction(target, value=1), keep=lambda versions: kept.append(len(versions)))
-    assert chain.balance(target) == 2
+    # Each is of another value: with the nonce of the first it could be the very same transaction.
+    chain.send(founder, Transaction(target, value=2), keep=lambda versions: kept.append(len(versions)))
+    assert chain.balance(target) == 3
     assert kept == [1, 0, 1]
     stale += [0, 0, 0]
     with pytest.raises(SwarmError, match=r"another program sends from the account .* stop one of them"):
-        chain.send(founder, Transaction(target, value=1))
-    assert chain.balance(target) == 2
+        chain.send(founder, Transaction(target, value=4))
+    assert chain.balance(target) == 3
 
 
 def test_a_wallet_pays_as_a_peer_does(chain):

@@ -287,8 +287,9 @@ class Settled:
             remember(home, self.registry)
         self.epoch = self.registry.view("currentEpoch")
         points = {key.peer_id: value for key, value in zip(self.keys, self.POINTS, strict=True)}
-        fields = {"swarm": "1:0x", "epoch": self.epoch, "previous": None, "manifests": (), "records": (), "audits": {}}
-        self.statement = encode(Statement(protocol=PROTOCOL, points=points, **fields))
+        place = {"swarm": "1:0x", "epoch": self.epoch, "previous": None}
+        seen = {"manifests": (), "records": (), "audits": {}, "spent": ()}
+        self.statement = encode(Statement(protocol=PROTOCOL, points=points, **place, **seen))
         root = MerkleTree({key.address: points[key.peer_id] for key in self.keys}).root
         outcome = Outcome(root, hashlib.sha256(self.statement).digest(), sum(points.values()))
         self.data_hash = outcome.data_hash.hex()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm import PROTOCOL
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity
 from swarm.network import dialback
@@ -30,15 +31,16 @@ MIB = 2**20
 ME = Identity(b"\x05" * 32)
 SAID = make(ME, "s", "slot", b"value", 1_800_000_000_000)
 SHA = "ab" * 32
-HEADER = {"protocol": 1, "swarm": "s", "round": 3, "peer_id": ME.peer_id, "model": "m", "fingerprint": SHA}
+PLACED = {"protocol": PROTOCOL, "swarm": "s"}
+HEADER = {**PLACED, "round": 3, "peer_id": ME.peer_id, "model": "m", "fingerprint": SHA, "salt": "ab" * 16}
 ROLLOUTS = [{"tokens": [1, 2], "logprobs": [-0.5, -1.0], "finished": True, "text": "4"}]
 GROUPS = {
     "answer": {"task": 0, "rollouts": ROLLOUTS},
     "critique": {"author": ME.peer_id, "task": 0, "sample": 0, "verdicts": [0.5], "rollouts": ROLLOUTS},
     "revise": {"task": 0, "sample": 0, "judges": [ME.peer_id], "rollouts": ROLLOUTS},
 }
-LIVE = {"protocol": 1, "name": "n", "model": "m", "device": "d", "round": 1, "tokens_per_s": 1.0, "address": ""}
-PLACE = {"protocol": 1, "swarm": "s", "epoch": 1}
+LIVE = {"protocol": PROTOCOL, "name": "n", "model": "m", "device": "d", "round": 1, "tokens_per_s": 1.0, "address": ""}
+PLACE = {**PLACED, "epoch": 1}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,14 @@ DECODERS = {
     "settled note": note(SettledNote, epoch=1, data_hash=SHA, size=1),
     "manifest": document(Manifest, **PLACE, since=0, peer_id=ME.peer_id, seen=[]),
     "statement": document(
-        Statement, **PLACE, previous=None, manifests=[], records=[], audits={ME.peer_id: [[0.5, True]]}, points={}
+        Statement,
+        **PLACE,
+        previous=None,
+        manifests=[],
+        records=[],
+        audits={ME.peer_id: [[0.5, True]]},
+        spent=[],
+        points={},
     ),
 }
 NAMES = sorted(DECODERS)
