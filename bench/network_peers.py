@@ -1,7 +1,8 @@
 """One process of `bench.network`: some of the peers of one way to exchange a round's payloads.
 
 Read and written as JSON lines: say {"bootstrap": ...}, hear the bootstraps of all, say {"ready": true}, hear "go",
-say for each peer when it had all that it wanted (seconds of the monotonic clock, null for never), hear "end".
+say when it began and for each peer when it had all that it wanted (seconds of the monotonic clock, null for never),
+hear "end". Simulated peers live in virtual time: their seconds are those of their lines and deadlines.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,15 @@ from swarm.identity.key import Identity, load_or_create
 from swarm.network import BlobRef, Network, UploadLimits
 from swarm.network.announcements import Announcement
 from swarm.network.daemon import Daemon, quiet_hivemind
+from swarm.round.exchange import POLL_S, in_proportion
+from swarm.simulate.clock import virtual_time
 from swarm.simulate.network import Ether, SimulatedNetwork
 from swarm.simulate.transport import Line, Medium, MemoryP2P
 
 HOME_LINE = Line(latency_s=0.02, bytes_per_s=12.5e6)
 """A simulated peer's: 20 ms and 100 Mbit/s to the middle of the Internet."""
-POLL_S = 0.3  # as swarm.round.exchange
 READ_S = 30.0
-AT_ONCE = 4
-"""Simulated peers share one core; with more at work at a time, each would take longer than its own deadlines."""
+JOIN_AT_ONCE = 32
 SLOT = "1/answer"
 LIFETIME_S = 3000.0
 GENRL_TIMEOUT_S = 600
@@ -131,7 +132,8 @@ def ours(share: Share, folder: Path) -> None:
         networks.insert(0, first)
     say({"ready": True})
     hear()
-    deadline = time.monotonic() + share.limit_s
+    began = time.monotonic()
+    deadline = began + share.limit_s
 
     def play(index: int, network: Network) -> float | None:
         announce(network, share, share.first + index)
@@ -139,47 +141,57 @@ def ours(share: Share, folder: Path) -> None:
 
     with ThreadPoolExecutor(share.count) as pool:
         ends = list(pool.map(play, range(share.count), networks))
-    say({"ends": ends, "bytes": None})
+    say({"began": began, "ends": ends, "bytes": None})
     hear()
     for network in networks:
         network.close()
 
 
-def ours_simulated(share: Share) -> None:
-    ether = Ether("bench", HOME_LINE, share.seed)
+async def ours_simulated(share: Share) -> None:
+    """The same as `announce` and `collect`, of all peers on one loop in virtual time."""
+    ether = Ether("bench", HOME_LINE, share.seed, asyncio.get_running_loop())
     say({"bootstrap": []})
     hear()
     identities = [Identity(hashlib.sha256(f"{share.seed} {index}".encode()).digest()) for index in range(share.peers)]
-    networks = [SimulatedNetwork(ether, identity) for identity in identities[:3]]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        networks += pool.map(lambda identity: SimulatedNetwork(ether, identity), identities[3:])
-        say({"ready": True})
-        hear()
-        before = ether.medium.bytes_in.total()
-        deadline = time.monotonic() + share.limit_s
-        list(pool.map(lambda index, network: announce(network, share, index), range(share.peers), networks))
-        ends = list(pool.map(lambda network: collect(network, share, deadline), networks))
-    say({"ends": ends, "bytes": ether.medium.bytes_in.total() - before})
+    networks = [SimulatedNetwork(ether, identity) for identity in identities]
+    for start in range(0, share.peers, JOIN_AT_ONCE):
+        await asyncio.gather(*(network.enter() for network in networks[start : start + JOIN_AT_ONCE]))
+    say({"ready": True})
     hear()
-    ether.close()
+    before, began = ether.medium.bytes_in.total(), time.monotonic()
+    deadline = began + share.limit_s
+
+    async def play(index: int, network: SimulatedNetwork) -> float | None:
+        ref = network.put(share.payload(index))
+        await network._announce(SLOT, json.dumps([ref.sha256, ref.size]).encode(), LIFETIME_S)
+        said: dict[str, Announcement] = {}
+        while time.monotonic() < deadline:
+            said = await network._read(SLOT, READ_S)
+            if len(said) == share.peers:
+                break
+            await asyncio.sleep(POLL_S * in_proportion(len(said)))
+        sources = share.sources(network.peer_id, list(said))
+        wanted = {BlobRef(*json.loads(said[author].value)): [author] for author in sources}
+        got = await network._fetcher.fetch_many(wanted, deadline)
+        return time.monotonic() if len(said) == share.peers and len(got) == len(wanted) else None
+
+    ends = await asyncio.gather(*map(play, range(share.peers), networks))
+    say({"began": began, "ends": ends, "bytes": ether.medium.bytes_in.total() - before})
+    hear()
 
 
 # The anchor: GenRL 0.3.0's `HivemindBackend.all_gather_object`, with its defaults, on the same version of hivemind.
 
 
-async def play_anchor(
-    node: DHTNode, share: Share, index: int, deadline: float, gate: asyncio.Semaphore
-) -> float | None:
+async def play_anchor(node: DHTNode, share: Share, index: int, deadline: float) -> float | None:
     """One all-gather: store under the step's key, sleep a second, get until everybody's is there."""
     payload, expires = share.payload(index), get_dht_time() + GENRL_TIMEOUT_S
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            async with gate:
-                await node.store("0", payload, expires, subkey=str(node.peer_id), beam_size=GENRL_BEAM)
+            await node.store("0", payload, expires, subkey=str(node.peer_id), beam_size=GENRL_BEAM)
             await asyncio.sleep(1)
             while True:
-                async with gate:
-                    found = await node.get("0", latest=True, beam_size=GENRL_BEAM)
+                found = await node.get("0", latest=True, beam_size=GENRL_BEAM)
                 if found is not None and len(found.value) >= share.peers:
                     return time.monotonic()
                 await asyncio.sleep(0)
@@ -213,12 +225,11 @@ async def anchor(share: Share) -> None:
     nodes += await asyncio.gather(*(later(i) for i in range(share.first + len(nodes), share.first + share.count)))
     say({"ready": True})
     await loop.run_in_executor(None, hear)
-    before = medium.bytes_in.total()
-    deadline = time.monotonic() + share.limit_s
-    gate = asyncio.Semaphore(AT_ONCE if share.simulated else share.count)
-    plays = (play_anchor(node, share, share.first + i, deadline, gate) for i, node in enumerate(nodes))
+    before, began = medium.bytes_in.total(), time.monotonic()
+    deadline = began + share.limit_s
+    plays = (play_anchor(node, share, share.first + i, deadline) for i, node in enumerate(nodes))
     ends = await asyncio.gather(*plays)
-    say({"ends": ends, "bytes": medium.bytes_in.total() - before if share.simulated else None})
+    say({"began": began, "ends": ends, "bytes": medium.bytes_in.total() - before if share.simulated else None})
     await loop.run_in_executor(None, hear)
     for node in nodes:
         await node.p2p.shutdown()
@@ -230,9 +241,11 @@ def main() -> None:
     share = Share(**json.loads(sys.argv[1]))
     with tempfile.TemporaryDirectory(prefix="bench-network-") as folder:
         if share.system == "anchor":
-            asyncio.run(anchor(share))
+            with virtual_time() if share.simulated else nullcontext(asyncio.run) as run:
+                run(anchor(share))
         elif share.simulated:
-            ours_simulated(share)
+            with virtual_time() as run:
+                run(ours_simulated(share))
         else:
             ours(share, Path(folder))
         sys.stdout.flush()

@@ -23,6 +23,7 @@ from swarm.network.protocol import BUCKET_SIZE, SwarmProtocol, node_id_of
 _log = logging.getLogger(__name__)
 
 REPLICAS = 6
+_BEAM = REPLICAS + 2  # nodes nearest to a key that are asked before a search ends
 CALL_TIMEOUT_S = 3.0
 _PATIENCE_S = 1.5
 _ONE_CALL_FOR_ALL_SHARDS = 64  # peers; beyond, a node holds few of a slot's shards
@@ -70,7 +71,7 @@ class SwarmNode(DHTNode):
 
     async def homes(self, key: DHTID) -> dict[DHTID, PeerID]:
         """The nodes that should hold `key`, looked for through the network."""
-        found = await self.find_nearest_nodes([key], k_nearest=REPLICAS, exclude_self=True)
+        found = await self.find_nearest_nodes([key], k_nearest=REPLICAS, beam_size=_BEAM, exclude_self=True)
         return dict(found[key])
 
     async def collect(self, keys: Collection[DHTID], found: dict[str, Announcement], timeout_s: float) -> None:
@@ -99,18 +100,17 @@ class SwarmNode(DHTNode):
             answer = call.result() if call.done() and not call.cancelled() else None
             if not answer:
                 return {query: ((), False) for query in queries}
-            steps: dict[DHTID, tuple[tuple[DHTID, ...], bool]] = {}
-            for query, (held, neighbours) in answer.items():
-                contacts.update(neighbours)
+            records, neighbours = answer
+            contacts.update(neighbours)
+            for query, held in records.items():
                 if held is not None:
                     self._add(query, dict(held.value.items()), found)
-                steps[query] = (tuple(neighbours), False)
-            return steps
+            return {query: (tuple(neighbours), False) for query in queries}
 
         search = traverse_dht(
             queries=list(keys),
             initial_nodes=list(contacts),
-            beam_size=REPLICAS + 2,
+            beam_size=_BEAM,
             num_workers=8,
             queries_per_call=len(keys) if len(self.peers()) < _ONE_CALL_FOR_ALL_SHARDS else 1,
             get_neighbors=ask,
@@ -121,7 +121,7 @@ class SwarmNode(DHTNode):
         except TimeoutError:
             _log.debug("not every node answered within %.1f s", timeout_s)
 
-    async def _look(self, peer: PeerID, keys: Collection[DHTID]) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
+    async def _look(self, peer: PeerID, keys: Collection[DHTID]) -> tuple[dict[DHTID, Any], dict[DHTID, PeerID]] | None:
         """As hivemind's `_call_find_with_blacklist`, asking only for what was not heard yet."""
         if peer in self.blacklist:
             return None
@@ -131,10 +131,8 @@ class SwarmNode(DHTNode):
             self.blacklist.register_failure(peer)
             return None
         self.blacklist.register_success(peer)
-        return {
-            key: (held, {node: near for node, near in nearest.items() if near not in self.blacklist})
-            for key, (held, nearest) in answer.items()
-        }
+        records, named = answer
+        return records, {node: near for node, near in named.items() if near not in self.blacklist}
 
     def _recall(self, key: DHTID) -> None:
         """Make a place for what is heard under `key`, and forget what is old."""

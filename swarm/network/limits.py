@@ -23,9 +23,9 @@ class Rate:
 class TokenBuckets:
     """One token bucket per name, the least recently used forgotten first."""
 
-    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: Rate, clock: Callable[[], float] | None = None) -> None:
         self._rate = rate
-        self._clock = clock
+        self._clock = clock or time.monotonic
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, name: str, amount: float) -> bool:

@@ -48,6 +48,7 @@ LOOK_NEIGHBOURS = 8
 _MAX_REPLY_BYTES = 3 * 1024**2
 _MAX_STORE_BYTES = 1024**2
 _MAX_BAD_PER_REPLY = 32
+_CHECK_BUCKET_S = 10.0
 _PRICE_OF_A_BAD_RECORD = 20.0  # requests
 _CALLS_PER_S = Rate(per_second=300, burst=3000)  # a record to store counts as one more
 
@@ -80,6 +81,7 @@ class SwarmProtocol(DHTProtocol):
         super().__init__(_initialized_with_create=_initialized_with_create)
         self._allowance = TokenBuckets(_CALLS_PER_S)
         self._writers: dict[str, dict[bytes, float]] = {}
+        self._next_check: dict[int, float] = {}
         self.heard_from: Callable[[PeerID], None] | None = None
 
     @classmethod
@@ -122,7 +124,7 @@ class SwarmProtocol(DHTProtocol):
         response = dht_pb2.FindResponse(results=[], peer=self.node_info)
         for key in request.keys:
             result = dht_pb2.FindResult(type=dht_pb2.NOT_FOUND)
-            self._name_neighbours(result, key, self.bucket_size, request.peer)
+            self._name_neighbours(result, key, self.bucket_size, request.peer, set())
             response.results.append(result)
         self.traffic.dht_out += response.ByteSize()
         return response
@@ -130,7 +132,7 @@ class SwarmProtocol(DHTProtocol):
     async def rpc_look(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.FindResponse:
         """What lies under some keys and the caller does not have: `values` tells what it has, see `encode_tags`.
 
-        A node that knows few others names the same neighbours for every key, and does so once.
+        A neighbour of several keys is named once; a node that knows few others names them all at the first key.
         """
         self.traffic.dht_in += request.ByteSize()
         self._admit(context)
@@ -144,6 +146,7 @@ class SwarmProtocol(DHTProtocol):
         self._meet(request.peer, context)
         response = dht_pb2.FindResponse(results=[], peer=self.node_info)
         few = len(self.routing_table.peer_id_to_uid) <= self.bucket_size
+        named: set[PeerID] = set()
         budget = _MAX_REPLY_BYTES
         for key, tags in zip(request.keys, request.values, strict=True):
             result = dht_pb2.FindResult(type=dht_pb2.NOT_FOUND)
@@ -151,10 +154,9 @@ class SwarmProtocol(DHTProtocol):
             if packed and len(packed) <= budget:
                 budget -= len(packed)
                 result = dht_pb2.FindResult(type=dht_pb2.FOUND_DICTIONARY, value=packed, expiration_time=expires)
-            if not few:
-                self._name_neighbours(result, key, LOOK_NEIGHBOURS, request.peer)
-            elif not response.results:
-                self._name_neighbours(result, key, self.bucket_size, request.peer)
+            if not (few and named):
+                count = self.bucket_size if few else LOOK_NEIGHBOURS
+                self._name_neighbours(result, key, count, request.peer, named)
             response.results.append(result)
         self.traffic.dht_out += response.ByteSize()
         return response
@@ -175,13 +177,18 @@ class SwarmProtocol(DHTProtocol):
             news.store(writer, raw, expires)
         return (self.serializer.dumps(news), news.latest_expiration_time) if news else (b"", 0.0)
 
-    def _name_neighbours(self, result: dht_pb2.FindResult, key: bytes, count: int, asker: dht_pb2.NodeInfo) -> None:
+    def _name_neighbours(
+        self, result: dht_pb2.FindResult, key: bytes, count: int, asker: dht_pb2.NodeInfo, named: set[PeerID]
+    ) -> None:
+        """Add the `count` known nodes nearest to a key, without those in `named`, which they join."""
         nearest = self.routing_table.get_nearest_neighbors(
             DHTID.from_bytes(key), k=count, exclude=_node_id(asker.node_id)
         )
         for node_id, peer_id in nearest:
-            result.nearest_node_ids.append(node_id.to_bytes())
-            result.nearest_peer_ids.append(peer_id.to_bytes())
+            if peer_id not in named:
+                named.add(peer_id)
+                result.nearest_node_ids.append(node_id.to_bytes())
+                result.nearest_peer_ids.append(peer_id.to_bytes())
 
     async def call_find(
         self, peer: PeerID, keys: Collection[DHTID]
@@ -193,8 +200,11 @@ class SwarmProtocol(DHTProtocol):
 
     async def call_look(
         self, peer: PeerID, keys: Mapping[DHTID, Collection[bytes]]
-    ) -> dict[DHTID, tuple[Any, dict[DHTID, PeerID]]] | None:
-        """What a node holds under some keys beyond the records given with each, every entry checked alone."""
+    ) -> tuple[dict[DHTID, Any], dict[DHTID, PeerID]] | None:
+        """What a node holds under some keys beyond the records given with each, every entry checked alone.
+
+        And the neighbours that it names, each of them for whatever key it may be near.
+        """
         salt = os.urandom(SALT_BYTES)
         request = dht_pb2.StoreRequest(
             keys=[key.to_bytes() for key in keys],
@@ -203,10 +213,10 @@ class SwarmProtocol(DHTProtocol):
         )
         self.traffic.dht_out += request.ByteSize()
         found = await self._ask(peer, list(keys), lambda stub: stub.rpc_look(request, timeout=self.wait_timeout))
-        if found:
-            everybody = next(iter(found.values()))[1]
-            found = {key: (held, nearest or everybody) for key, (held, nearest) in found.items()}
-        return found
+        if found is None:
+            return None
+        named = {node: near for _, nearest in found.values() for node, near in nearest.items()}
+        return {key: held for key, (held, _) in found.items()}, named
 
     async def _ask(
         self, peer: PeerID, keys: Sequence[DHTID], call: Callable[[Any], Awaitable[dht_pb2.FindResponse]]
@@ -271,8 +281,23 @@ class SwarmProtocol(DHTProtocol):
             return
         if responded and self.heard_from is not None:
             self.heard_from(peer_id)  # a peer that was frozen or away is welcome again at once
-        if peer_id != self.p2p.peer_id:
+        if peer_id != self.p2p.peer_id and not (responded and self._is_spare(node_id)):
             await super().update_routing_table(node_id, peer_id, responded)
+
+    def _is_spare(self, node_id: DHTID | None) -> bool:
+        """Whether a node waits for a place in a bucket of the routing table that was looked through just now.
+
+        hivemind pings a member of a full bucket whenever it hears from a node that waits for a place there, and that
+        ping causes the next one elsewhere: among 1000 peers as many pings as other calls.
+        """
+        bucket = self.routing_table.buckets[self.routing_table.get_bucket_index(node_id)] if node_id else None
+        if bucket is None or node_id not in bucket.replacement_nodes:
+            return False
+        now = time.monotonic()
+        if now < self._next_check.get(bucket.lower, 0.0):
+            return True
+        self._next_check[bucket.lower] = now + _CHECK_BUCKET_S
+        return False
 
     def keep(self, key: bytes, subkey: object, raw: bytes, expires: float) -> bool:
         """Store one record here if it is good, from a member as far as known, and within the limits."""

@@ -32,24 +32,41 @@ _BOOTSTRAPS = 3
 class Ether:
     """What all peers of a simulated swarm share: a medium, an event loop in a thread, and a folder for their blobs."""
 
-    def __init__(self, swarm_id: str, line: Line | None = None, seed: int = 0) -> None:
-        """`line`: what connects a peer with the others, by default without delay; `seed`: of what is lost."""
+    def __init__(
+        self,
+        swarm_id: str,
+        line: Line | None = None,
+        seed: int = 0,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """A medium, and a thread for its peers unless they live on a `loop` of the caller, which ends them.
+
+        Args:
+            line: what connects a peer with the others, by default without delay.
+            seed: of what is lost.
+        """
         quiet_hivemind()
         self.swarm_id = swarm_id
         self.medium = Medium(line, seed)
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
         self.verified: OrderedDict[Any, Any] = OrderedDict()
         self.bootstrap: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="ether-")
         self._thread = threading.Thread(target=self.loop.run_forever, name="ether", daemon=True)
-        self._thread.start()
+        if loop is None:
+            self._thread.start()
+
+    @property
+    def threaded(self) -> bool:
+        """Whether the peers live in a thread of the ether's own."""
+        return self._thread.is_alive()
 
     def blob_dir(self, peer_id: str) -> Path:
         return Path(self._folder.name) / peer_id
 
     def close(self) -> None:
         """End the loop, and with it all peers, and remove their blobs. May be called twice."""
-        if self._thread.is_alive():
+        if self.threaded:
             asyncio.run_coroutine_threadsafe(self._end_all(), self.loop).result(_CLOSE_TIMEOUT_S)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(_CLOSE_TIMEOUT_S)
@@ -73,20 +90,28 @@ class _Everybody(Members):
 
 
 class SimulatedNetwork(Network):
-    """One peer of a simulated swarm. Its first peers become the bootstraps of the later ones."""
+    """One peer of a simulated swarm. Its first peers become the bootstraps of the later ones.
+
+    On a loop of the caller it is used from there: `enter` first, then what `Network` does under each call.
+    """
 
     _membership = _Everybody
 
     def __init__(self, ether: Ether, identity: Identity, upload_limits: UploadLimits | None = None) -> None:
         self.ether = ether
+        self._upload_limits = upload_limits or UploadLimits()
         super().__init__(identity, Path(), ether.swarm_id, Reach(), ether.blob_dir(identity.peer_id), 2**31)
         atexit.unregister(self.close)
-        bootstrap = list(ether.bootstrap)
-        starting = self._start(lambda _: True, [bootstrap], upload_limits or UploadLimits(), _START_TIMEOUT_S)
-        self._call(starting, _START_TIMEOUT_S)
-        self._protocol_class.validator._verified = ether.verified
+        if ether.threaded:
+            self._call(self.enter(), _START_TIMEOUT_S)
+
+    async def enter(self) -> None:
+        """Appear in the medium and join the swarm."""
+        bootstrap = list(self.ether.bootstrap)
+        await self._start(lambda _: True, [bootstrap], self._upload_limits, _START_TIMEOUT_S)
+        self._protocol_class.validator._verified = self.ether.verified
         if len(bootstrap) < _BOOTSTRAPS:
-            ether.bootstrap.append(self.addresses[0])
+            self.ether.bootstrap.append(self.addresses[0])
 
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
         """Leave the medium. May be called twice."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,28 +20,37 @@ from swarm.identity.key import Identity
 from swarm.network import dialback
 from swarm.network.announcements import Refused, check_record, decode_record, encode_record, make, record_key, shard_of
 from swarm.network.blobs import BlobRef, decode_request, encode_request
+from swarm.network.equivocation import MAX_PROOFS, Proof, decode_proofs, encode_proofs
 from swarm.network.invite import Invite
 from swarm.network.validation import decode_dictionary, decode_subkey
 from swarm.round import records
+from swarm.round.accusation import ProofNote
+from swarm.round.merging import MergeNote
 from swarm.round.records import DoneNote, LiveNote, StageNote
 from swarm.round.wire import RecordRefused, note_bytes, read_note
 from swarm.settlement import documents
 from swarm.settlement.documents import BlobNote, Manifest, SettledNote, Statement, VoteNote
+from swarm.training import merging
+from swarm.training.merging import DeltaRefused
 
 MIB = 2**20
 ME = Identity(b"\x05" * 32)
 SAID = make(ME, "s", "slot", b"value", 1_800_000_000_000)
 SHA = "ab" * 32
-PLACED = {"protocol": PROTOCOL, "swarm": "s"}
-HEADER = {**PLACED, "round": 3, "peer_id": ME.peer_id, "model": "m", "fingerprint": SHA, "salt": "ab" * 16}
+SALT = "cd" * 16
+ENVELOPE = {"protocol": PROTOCOL, "swarm": "s", "round": 3, "peer_id": ME.peer_id, "salt": SALT}
+HEADER = {"model": "m", "fingerprint": SHA, "tokenizer": SHA}
 ROLLOUTS = [{"tokens": [1, 2], "logprobs": [-0.5, -1.0], "finished": True, "text": "4"}]
 GROUPS = {
     "answer": {"task": 0, "rollouts": ROLLOUTS},
     "critique": {"author": ME.peer_id, "task": 0, "sample": 0, "verdicts": [0.5], "rollouts": ROLLOUTS},
     "revise": {"task": 0, "sample": 0, "judges": [ME.peer_id], "rollouts": ROLLOUTS},
+    "open": {"seal": SHA, "salt": SALT, "answer": "4"},
 }
+PROOF = Proof.of(*(make(ME, "s", "3/answer", word, 1_800_000_000_000) for word in (b"this", b"that")))
+DELTA = {"layer.weight": torch.full((4, 3), 0.5), "layer.bias": torch.zeros(3)}
 LIVE = {"protocol": PROTOCOL, "name": "n", "model": "m", "device": "d", "round": 1, "tokens_per_s": 1.0, "address": ""}
-PLACE = {**PLACED, "epoch": 1}
+PLACE = {"protocol": PROTOCOL, "swarm": "s", "epoch": 1}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def note(kind: Any, **fields: Any) -> Decoder:
 
 
 def stage(name: str) -> Decoder:
-    fields = {**HEADER, "tokenizer": SHA, "stage": name, "groups": [GROUPS[name]]}
+    fields = {**ENVELOPE, **({} if name == "open" else HEADER), "stage": name, "groups": [GROUPS[name]]}
     good = zlib.compress(json.dumps(fields).encode())
     return Decoder(partial(records.decode, name), RecordRefused, 3 * records.MAX_JSON_BYTES, good)
 
@@ -78,6 +88,8 @@ DECODERS = {
         encode_record(SAID),
     ),
     "subkey": Decoder(decode_subkey, Refused, MIB, msgpack.packb(ME.peer_id)),
+    "proofs": Decoder(partial(decode_proofs, "s"), Refused, MIB, encode_proofs([PROOF] * MAX_PROOFS)),
+    "delta": Decoder(lambda raw: merging.decode(raw, DELTA), DeltaRefused, MIB, merging.encode(DELTA)),
     "blob request": Decoder(decode_request, Refused, MIB, encode_request(BlobRef(SHA, 5))),
     "dial-back request": Decoder(dialback.decode_request, Refused, MIB, dialback.encode_request(4001)),
     "dial-back answer": Decoder(
@@ -95,6 +107,9 @@ DECODERS = {
     "answers": stage("answer"),
     "critiques": stage("critique"),
     "revisions": stage("revise"),
+    "openings": stage("open"),
+    "merge note": note(MergeNote, round=3, origin=SHA, updates=2, sha256=SHA, size=5),
+    "proof note": note(ProofNote, sha256=SHA, size=5),
     "stage note": note(StageNote, sha256=SHA, size=5, groups=1),
     "done note": note(DoneNote, at=1.0),
     "live note": note(LiveNote, **LIVE, recipe_bytes=0),
