@@ -217,13 +217,14 @@ class Driver:
             stage = own.record.stage
             assert stage != "open", "openings are not waited for"
             with self._timed(report, "wait"):
-                self._emit("waiting", round=number, stage=stage, until=self._clock.due(number, stage))
-                notes = self._exchange.wait(number, stage, waited_for, self._clock.due(number, stage))
+                due = self._clock.due(number, stage)
+                self._emit("waiting", round=number, stage=stage, until=due)
+                notes = self._exchange.wait(number, stage, waited_for, due)
                 self._exchange.reveal(own)
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
-                authors = company.worth_fetching(wanted(announced)) - {self._peer_id}
+                authors = company.worth_fetching(wanted(announced)) - {self._peer_id} - undelivered
                 self._emit("announced", round=number, stage=stage, peers=sorted(announced))
-                received = self._exchange.collect(number, stage, notes, authors)
+                received = self._exchange.collect(number, stage, notes, authors, due)
             if stage == "answer":
                 book.committed = {peer: said.expires for peer, (said, _) in notes.items()}
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})

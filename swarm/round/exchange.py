@@ -102,14 +102,20 @@ class Exchange:
         stage: Kind,
         notes: Mapping[str, tuple[Announcement, StageNote]],
         authors: Collection[str],
+        until: float = 0.0,
     ) -> dict[str, Received]:
-        """Fetch and check the records of some authors; who sends nothing or garbage is left out."""
+        """Fetch and check the records of some authors; who sends nothing or garbage is left out.
+
+        Args:
+            until: unix seconds at which the stage is over for everybody. An author that waits for peers for whom this
+                one does not wait shows its record as late as that.
+        """
         wanted: dict[BlobRef, list[str]] = {}
         for author in authors:
             if author in notes and author != self._network.peer_id:
                 note = notes[author][1]
                 wanted.setdefault(BlobRef(note.sha256, note.size), []).append(author)
-        blobs = self._fetch_revealed(wanted)
+        blobs = self._fetch_revealed(wanted, max(0.0, until - time.time()))
         received: dict[str, Received] = {}
         for reference, providers in wanted.items():
             for author in providers:
@@ -128,14 +134,14 @@ class Exchange:
                 received[author] = Received(record, row)
         return received
 
-    def _fetch_revealed(self, wanted: Mapping[BlobRef, list[str]]) -> dict[BlobRef, bytes]:
-        """The blobs of records, tried again while there is time: their authors may still wait for others' commits."""
-        deadline = time.monotonic() + self._fetch_s
+    def _fetch_revealed(self, wanted: Mapping[BlobRef, list[str]], hidden_s: float) -> dict[BlobRef, bytes]:
+        """The blobs of records, tried again while there is time; they may be hidden for so long."""
+        deadline = time.monotonic() + hidden_s + self._fetch_s
         blobs: dict[BlobRef, bytes] = {}
         while (missing := {ref: who for ref, who in wanted.items() if ref not in blobs}) and (
             left := deadline - time.monotonic()
         ) > 0:
-            blobs.update(self._network.fetch_many(missing, left))
+            blobs.update(self._network.fetch_many(missing, min(left, self._fetch_s)))
             if len(blobs) < len(wanted):
                 time.sleep(max(0.0, min(POLL_S, deadline - time.monotonic())))
         return blobs

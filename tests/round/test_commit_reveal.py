@@ -1,5 +1,8 @@
 """Nobody can see a record before its author has seen that all are committed."""
 
+import threading
+import time
+
 import pytest
 
 from swarm.identity.key import Identity
@@ -40,6 +43,16 @@ def test_a_commitment_shows_nothing_and_what_is_revealed_must_be_it(pair):
     assert reader.collect(0, "open", notes, notes) == {} and reader.refused["not delivered"] == 2
     writer.reveal(committed)
     assert reader.collect(0, "open", notes, notes)[author.peer_id].record == opening(author.peer_id)
+
+
+def test_who_waits_for_fewer_peers_than_the_author_waits_for_the_author(pair):
+    (author, writer), (_, reader) = pair
+    committed = writer.commit(opening(author.peer_id))
+    notes = reader.announced(0, "open")
+    still_waiting = threading.Timer(1.5, writer.reveal, [committed])  # three times what a fetch may take
+    still_waiting.start()
+    assert set(reader.collect(0, "open", notes, notes, until=time.time() + 30)) == {author.peer_id}
+    still_waiting.join()
 
 
 def test_two_records_that_say_the_same_have_other_hashes():
