@@ -118,7 +118,14 @@ DECODERS = {
     "settled note": note(SettledNote, epoch=1, data_hash=SHA, size=1),
     "manifest": document(Manifest, **PLACE, since=0, peer_id=ME.peer_id, seen=[]),
     "statement": document(
-        Statement, **PLACE, previous=None, manifests=[], records=[], audits={ME.peer_id: [[0.5, True]]}, points={}
+        Statement,
+        **PLACE,
+        previous=None,
+        manifests=[],
+        records=[],
+        audits={ME.peer_id: [[0.5, True]]},
+        spent=[SHA],
+        points={},
     ),
 }
 NAMES = sorted(DECODERS)
