@@ -53,8 +53,6 @@ _log = logging.getLogger(__name__)
 FIRST_BYTE_TIMEOUT_S = 10.0
 CHUNK_TIMEOUT_S = 10.0
 _TRIES_PER_PROVIDER = 3
-_COST_WHILE_CONNECTED = 0.25  # of a try: 12 of them, for about half a minute
-_LIST_TIMEOUT_S = 2.0
 _TOLD_CHARS = 160
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.3, 3.0
 _HERE, _MISSING, _BUSY, _MALFORMED = 0, 1, 2, 3
@@ -79,7 +77,7 @@ class UploadLimits:
 class _Failed(Exception):
     """One try with one provider went wrong; it costs so many of the tries that the provider has for this blob."""
 
-    def __init__(self, why: str, costs: float = 1) -> None:
+    def __init__(self, why: str, costs: int = 1) -> None:
         super().__init__(why)
         self.costs = costs
 
@@ -260,7 +258,7 @@ class Fetcher:
 
     async def _fetch(self, ref: BlobRef, providers: Sequence[str], deadline: float) -> bytes:
         part = _Part()
-        left: dict[str, float] = dict.fromkeys(providers, _TRIES_PER_PROVIDER)
+        left = Counter(dict.fromkeys(providers, _TRIES_PER_PROVIDER))
         troubles: dict[str, str] = {}
         pause_s = _FIRST_PAUSE_S
         while left and time.monotonic() < deadline:
@@ -325,10 +323,7 @@ class Fetcher:
         except DecodeError:
             raise _Failed("answered nonsense", costs=_TRIES_PER_PROVIDER) from None
         except (P2PDaemonError, P2PHandlerError, OSError, EOFError) as error:
-            # A call in flight breaks when a relayed connection gives way to a direct one: the peer is still there.
-            of_line = not isinstance(error, P2PHandlerError)
-            costs = _COST_WHILE_CONNECTED if of_line and await self._is_connected(peer) else 1
-            raise _Failed(f"cannot be reached or broke off ({_told(error)})", costs) from None
+            raise _Failed(f"cannot be reached or broke off ({_told(error)})") from None
         if not ref.matches(part.data):
             self._refused["wrong blob"] += 1
             whole = part.is_of_one
@@ -337,13 +332,6 @@ class Fetcher:
             part.resumable = False
             raise _Failed("sent something else", costs=_TRIES_PER_PROVIDER if whole else 1)
         return bytes(part.data)
-
-    async def _is_connected(self, peer: PeerID) -> bool:
-        try:
-            connected = await asyncio.wait_for(self._current_p2p().list_peers(), _LIST_TIMEOUT_S)
-        except (P2PDaemonError, OSError, EOFError, TimeoutError):
-            return False
-        return any(info.peer_id == peer for info in connected)
 
     async def _unary(self, peer: PeerID, ref: BlobRef, patience: "_Patience") -> bytes:
         request = runtime_pb2.ExpertInfo(serialized_info=encode_request(ref))
