@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 FIRST_BYTE_TIMEOUT_S = 10.0
 CHUNK_TIMEOUT_S = 10.0
 _TRIES_PER_PROVIDER = 3
+_TOLD_CHARS = 160
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.3, 3.0
 _HERE, _MISSING, _BUSY, _MALFORMED = 0, 1, 2, 3
 _LONGEST_THROTTLE_S = 5.0
@@ -322,7 +323,7 @@ class Fetcher:
         except DecodeError:
             raise _Failed("answered nonsense", costs=_TRIES_PER_PROVIDER) from None
         except (P2PDaemonError, P2PHandlerError, OSError, EOFError) as error:
-            raise _Failed(f"cannot be reached or broke off ({type(error).__name__})") from None
+            raise _Failed(f"cannot be reached or broke off ({_told(error)})") from None
         if not ref.matches(part.data):
             self._refused["wrong blob"] += 1
             whole = part.is_of_one
@@ -410,6 +411,11 @@ async def _open_stream(
         writer.close()
         raise
     return reader, writer
+
+
+def _told(error: Exception) -> str:
+    """What the daemon or the other side said, bounded and in printable characters."""
+    return f"{type(error).__name__}: {str(error)[:_TOLD_CHARS]!a}"
 
 
 def _check_status(status: bytes) -> None:

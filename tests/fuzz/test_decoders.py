@@ -124,7 +124,7 @@ DECODERS = {
         manifests=[],
         records=[],
         audits={ME.peer_id: [[0.5, True]]},
-        spent=[],
+        spent=[SHA],
         points={},
     ),
 }

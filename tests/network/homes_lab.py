@@ -17,8 +17,9 @@ from tests.network.network_peers import ROOT, RemotePeer, until
 
 NAT = (
     "add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; };"
-    "add rule ip nat post oifname wan masquerade"
+    "add rule ip nat post oifname wan masquerade fully-random"
 )
+"""A port of the router's own choice for each remote address, so that no hole can be punched: all goes over a relay."""
 FILTER = (
     "add table ip filter; add chain ip filter gate { type filter hook forward priority 0; policy drop; };"
     "add rule ip filter gate iifname lan accept; add rule ip filter gate ct state established,related accept"

@@ -25,10 +25,6 @@ def why_not() -> str:
     return f"no network namespaces here: {tried.stderr.strip()[:200]}" if tried.returncode else ""
 
 
-@pytest.mark.xfail(
-    reason="the relays take both homes in and the circuit is dialled, but p2pd breaks off the blob's call over it",
-    strict=False,
-)
 def test_a_peer_in_one_home_serves_a_peer_in_another() -> None:
     reason = why_not()
     if reason:
