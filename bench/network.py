@@ -142,7 +142,7 @@ def run_case(options: argparse.Namespace) -> dict[str, Any]:
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Those of the table, the most telling first; 32 peers x 100 KB also with everybody fetching from everybody."""
     listed = [(*case, options.sample) for case in [*REAL[:1], *SIMULATED, *REAL[1:]]]
-    listed.insert(1, (32, 100, False, 0))
+    listed.append((32, 100, False, 0))
     named = ("peers", "payload_kb", "simulated", "sample")
     return [{**dict(zip(named, case, strict=True)), "limit_s": options.limit_s} for case in listed]
 

@@ -27,9 +27,7 @@ _log = logging.getLogger(__name__)
 _STARTUP_TIMEOUT_S = 60.0
 _TERMINATE_TIMEOUT_S = 2.0
 _START_TRIES = 3
-# Of one relayed connection. p2pd's own buffer of 16 MiB would let strangers fill the memory; the limit of bytes that
-# its help names as the default is in force only where it is said: else the connection is reset after 128 KiB.
-_RELAY = {"relayBufferSize": 128 * 1024, "relayDataLimit": 2**30, "relayTimeLimit": "30m"}
+_RELAY_BUFFER_BYTES = 128 * 1024  # per relayed connection; p2pd's own 16 MiB would let strangers fill the memory
 
 # Runs in place of p2pd for a few milliseconds. A session of its own keeps the terminal's Ctrl-C away. On Linux the
 # kernel kills p2pd when the parent is gone; elsewhere a child looks after the parent twice a second.
@@ -84,9 +82,8 @@ class Daemon(P2P):
         how = "prctl" if sys.platform == "linux" else "watch"
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), how]
         # p2pd looks for relays for three minutes when it has fewer than four; those that were named are enough.
-        return launcher + P2P._make_process_args(
-            *args, **kwargs, relayDiscovery="trustedRelays" not in kwargs, **_RELAY
-        )
+        own = {"relayDiscovery": "trustedRelays" not in kwargs, "relayBufferSize": _RELAY_BUFFER_BYTES}
+        return launcher + P2P._make_process_args(*args, **kwargs, **own)
 
     @property
     def pid(self) -> int:

@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 FIRST_BYTE_TIMEOUT_S = 10.0
 CHUNK_TIMEOUT_S = 10.0
 _TRIES_PER_PROVIDER = 3
+_PROGRESS_BYTES = 8 * 1024
 _TOLD_CHARS = 160
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.3, 3.0
 _HERE, _MISSING, _BUSY, _MALFORMED = 0, 1, 2, 3
@@ -271,11 +272,14 @@ class Fetcher:
                     break
                 # Without this share a single frozen provider would use up all the time that there is.
                 patience_s = max(0.5, (deadline - time.monotonic()) / (len(turn) - position))
+                had = len(part.data)
                 try:
                     data = await self._from(provider, ref, part, _Patience(deadline, patience_s))
                 except _Failed as error:
                     troubles[provider] = str(error)
                     left[provider] -= error.costs
+                    if len(part.data) > had:
+                        pause_s = _FIRST_PAUSE_S
                     if left[provider] <= 0:
                         del left[provider]
                     continue
@@ -314,7 +318,7 @@ class Fetcher:
             raise _Failed("not a peer id", costs=_TRIES_PER_PROVIDER) from None
         peer = PeerID.from_base58(provider)
         try:
-            if ref.size <= UNARY_MAX_BYTES:
+            if ref.size <= UNARY_MAX_BYTES and not part.streamed:
                 part.data = bytearray(await self._unary(peer, ref, patience))
             else:
                 await self._streamed(peer, ref, part, patience)
@@ -323,6 +327,7 @@ class Fetcher:
         except DecodeError:
             raise _Failed("answered nonsense", costs=_TRIES_PER_PROVIDER) from None
         except (P2PDaemonError, P2PHandlerError, OSError, EOFError) as error:
+            part.streamed = True
             raise _Failed(f"cannot be reached or broke off ({_told(error)})") from None
         if not ref.matches(part.data):
             self._refused["wrong blob"] += 1
@@ -357,7 +362,8 @@ class Fetcher:
                 want = min(CHUNK_BYTES, ref.size - len(part.data))
                 chunk = await asyncio.wait_for(reader.read(want), patience.left(CHUNK_TIMEOUT_S))
                 if not chunk:
-                    raise _Failed(f"broke off after {came} bytes")
+                    went_on = part.resumable and came >= _PROGRESS_BYTES
+                    raise _Failed(f"broke off after {came} bytes", costs=0 if went_on else 1)
                 if not came:
                     part.givers += 1
                 came += len(chunk)
@@ -376,6 +382,8 @@ class _Part:
     givers: int = 0
     """Streams that gave some of it."""
     resumable: bool = True
+    streamed: bool = False
+    """Also when it is small: its unary answer broke off, as over a relay that resets every connection after 128 KiB."""
 
     @property
     def is_of_one(self) -> bool:
