@@ -25,6 +25,12 @@ def done(ordinal, **more):
     return asdict(report) | more
 
 
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch):
+    """Importing tensorboard takes long where other tests use the cores."""
+    monkeypatch.setattr(tracking, "CLOSE_S", 90)
+
+
 def play(name, home):
     """Three rounds and a measurement through a tracker; what was told beside them."""
     told = []
