@@ -108,7 +108,7 @@ bench-collective: model  ## what peers gain from each other, into bench/results/
 	$(BIN)/python -m bench.collective --model tiny --jobs 2 $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --table bench/results/collective-*.jsonl
 
-bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 12 minutes on 2 cores)
+bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 30 minutes on 2 cores)
 	$(BIN)/python -m bench.network --table --minutes 60
 
 bench-training: model  ## one peer alone beside TRL and one generate per completion (20 minutes on 2 cores)
