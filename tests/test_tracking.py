@@ -11,7 +11,7 @@ import pytest
 from swarm import join, tracking
 from swarm.errors import SwarmError
 from swarm.events import Emitter
-from swarm.round.driver import RoundReport
+from swarm.round.report import RoundReport
 from swarm.tracking import check, numbers_of, tracked
 
 

@@ -21,10 +21,10 @@ from swarm.network.announcements import Announcement
 from swarm.recipe.schema import Recipe, Stage
 from swarm.round.assignment import judges_of
 from swarm.round.clock import Clock
-from swarm.round.driver import RoundReport
 from swarm.round.evidence import Book, Evidence
 from swarm.round.exchange import Exchange
 from swarm.round.records import LiveNote, StageNote
+from swarm.round.report import RoundReport
 from swarm.round.seed import round_seed
 
 logger = logging.getLogger(__name__)

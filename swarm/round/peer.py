@@ -29,7 +29,7 @@ from swarm.round.assigned import keep, last_pairs
 from swarm.round.assignment import Assigner
 from swarm.round.clock import Clock, lifetime_s
 from swarm.round.committing import Committer
-from swarm.round.driver import Driver, Outcome
+from swarm.round.driver import Driver
 from swarm.round.exchange import Exchange
 from swarm.round.founding import enter, find_recipe
 from swarm.round.governance import RecipeWatch
@@ -42,6 +42,7 @@ from swarm.round.peer_cache import PeerCache
 from swarm.round.planning import make_plan
 from swarm.round.presence import Presence
 from swarm.round.records import LiveNote, decode_openings
+from swarm.round.report import Outcome
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm

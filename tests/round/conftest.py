@@ -12,9 +12,10 @@ from swarm.judging.calibration import calibrate
 from swarm.recipe import catalogue
 from swarm.recipe.schema import Recipe
 from swarm.round.clock import Clock
-from swarm.round.driver import Driver, Outcome
+from swarm.round.driver import Driver
 from swarm.round.exchange import Exchange
 from swarm.round.openings import Openings
+from swarm.round.report import Outcome
 from swarm.simulate.network import Ether, SimulatedNetwork
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
