@@ -129,7 +129,9 @@ def answers(recipe: Recipe, number: int, author: str, chance: random.Random) -> 
         for task in range(recipe.tasks.shared + recipe.tasks.own)
     )
     header = {"protocol": PROTOCOL, "swarm": SWARM, "round": number, "peer_id": author, "model": "m"}
-    return AnswerRecord(**header, salt=chance.randbytes(16).hex(), fingerprint="0" * 64, tokenizer="0" * 64, groups=groups)
+    return AnswerRecord(
+        **header, salt=chance.randbytes(16).hex(), fingerprint="0" * 64, tokenizer="0" * 64, groups=groups
+    )
 
 
 async def measure(board: Board) -> list[tuple[str, float, float, int]]:
