@@ -14,6 +14,8 @@ WINDOW = 400
 """Newest audits that count."""
 HALF_LIFE = 80
 """An audit counts half as much as one that is so many audits younger."""
+RECENT_HALF_LIFE = 15
+"""The same where the newest audits are looked at alone, to notice early that a judge has changed."""
 MIN_AUDITS = 12
 """Below this a judge weighs nothing."""
 MIN_INFORMEDNESS = 0.1
@@ -57,19 +59,29 @@ class Calibration:
     """J = TPR + TNR - 1 on the audits (Youden 1950); 0 for any report that ignores the answer."""
     lower: float
     """Lower 90% confidence bound of the informedness."""
+    recently: tuple[Tally, Tally] = (Tally(), Tally())
+    """As `right` and `wrong`, faded faster."""
+    recent_upper: float = 1.0
+    """Upper 90% confidence bound of the informedness on the newest audits."""
 
     def probability(self, raw: float) -> float:
         return _sigmoid(self.log_odds(raw))
 
     def log_odds(self, raw: float) -> float:
-        """Of the same; at most MAX_RAW either way."""
-        return _clip(self.slope * _clip(raw) + self.intercept)
+        """Of the same. Nobody is surer than its audits can show: n of them move the odds by a factor of n + 1."""
+        most = math.log1p(self.right.effective + self.wrong.effective)
+        return self.prior + min(max(self.slope * _clip(raw) + self.intercept - self.prior, -most), most)
 
     @property
     def weight(self) -> float:
-        """What this judge has surely proved to know, in [0, 1]; 0 until it is proven. Points are paid by it."""
-        proven = self.audits >= MIN_AUDITS and self.lower > MIN_INFORMEDNESS
-        return min(self.lower, 1.0) if proven else 0.0
+        """What this judge has surely proved to know and still seems to, in [0, 1]; 0 until it is proven."""
+        sure = min(self.lower, self.recent_upper, 1.0)
+        return sure if self.audits >= MIN_AUDITS and sure > MIN_INFORMEDNESS else 0.0
+
+    @property
+    def worth(self) -> float:
+        """What this judge's verdicts are worth, in [0, 1]; 0 until that is proven. Points are paid by it."""
+        return min(self.informedness, self.recent_upper) if self.weight else 0.0
 
     @property
     def trust(self) -> float:
@@ -94,12 +106,11 @@ def calibrate(audits: Sequence[tuple[float, bool]], *, half_life: float = HALF_L
     weights = [fade**age for age in range(len(recent) - 1, -1, -1)]
     prior = _prior(recent, weights)
     slope, intercept = _fit(recent, weights) or (0.0, prior)
-    tallies = {True: Tally(), False: Tally()}
-    for (raw, truth), weight in zip(recent, weights, strict=True):
-        says_right = slope * raw + intercept > prior
-        tallies[truth] += Tally(weight, weight * (says_right == truth), weight * weight)
-    found = Calibration(slope, intercept, prior, len(recent), tallies[True], tallies[False], 0.0, 0.0)
-    return _rated(found, found.right, found.wrong, found.audits)
+    hits = [(truth, (slope * raw + intercept > prior) == truth) for raw, truth in recent]
+    right, wrong = _tallies(hits, weights)
+    faster = [0.5 ** (age / RECENT_HALF_LIFE) for age in range(len(recent) - 1, -1, -1)]
+    found = Calibration(slope, intercept, prior, len(recent), right, wrong, 0.0, 0.0, _tallies(hits, faster))
+    return _rated(found, [found])
 
 
 def pooled(own: Calibration, siblings: Sequence[Calibration]) -> Calibration:
@@ -110,13 +121,15 @@ def pooled(own: Calibration, siblings: Sequence[Calibration]) -> Calibration:
     """
     if not siblings:
         return own
-    together = (own, *siblings)
-    return _rated(
-        own,
-        _sum([one.right for one in together]),
-        _sum([one.wrong for one in together]),
-        sum(one.audits for one in together),
-    )
+    return _rated(own, [own, *siblings])
+
+
+def _tallies(hits: Sequence[tuple[bool, bool]], weights: Sequence[float]) -> tuple[Tally, Tally]:
+    """Of audits, each (whether the answer was right, whether the judge was): those of right and of wrong answers."""
+    tallies = {True: Tally(), False: Tally()}
+    for (truth, hit), weight in zip(hits, weights, strict=True):
+        tallies[truth] += Tally(weight, weight * hit, weight * weight)
+    return tallies[True], tallies[False]
 
 
 def _sum(tallies: Sequence[Tally]) -> Tally:
@@ -127,11 +140,20 @@ def _sum(tallies: Sequence[Tally]) -> Tally:
     )
 
 
-def _rated(calibration: Calibration, right: Tally, wrong: Tally, audits: int) -> Calibration:
-    """The calibration with the informedness that the tallies show."""
+def _rated(calibration: Calibration, together: Sequence[Calibration]) -> Calibration:
+    """The calibration with the informedness that some judges' tallies show together."""
+    audits = sum(one.audits for one in together)
+    right, wrong = _sum([one.right for one in together]), _sum([one.wrong for one in together])
     if not right.total or not wrong.total:
         return replace(calibration, informedness=0.0, lower=-1.0, audits=audits)
     informedness = right.hits / right.total + wrong.hits / wrong.total - 1
+    lower, _ = _bounds(right, wrong)
+    _, upper = _bounds(*(_sum([one.recently[truth] for one in together]) for truth in (0, 1)))
+    return replace(calibration, informedness=informedness, lower=lower, recent_upper=upper, audits=audits)
+
+
+def _bounds(right: Tally, wrong: Tally) -> tuple[float, float]:
+    """Confidence interval of the informedness, each side with 90%."""
     careful, variance = -1.0, 0.0
     for tally in (right, wrong):
         rate, count = tally.hits / tally.total, tally.effective
@@ -139,8 +161,8 @@ def _rated(calibration: Calibration, right: Tally, wrong: Tally, audits: int) ->
         rate = (rate * count + 1) / (count + 2)
         careful += rate
         variance += rate * (1 - rate) / count
-    lower = careful - _Z * math.sqrt(variance)
-    return replace(calibration, informedness=informedness, lower=lower, audits=audits)
+    margin = _Z * math.sqrt(variance)
+    return careful - margin, careful + margin
 
 
 def _prior(audits: Sequence[tuple[float, bool]], weights: Sequence[float]) -> float:

@@ -15,13 +15,13 @@ def group_points(rewards: Sequence[Sequence[float]]) -> float:
     return math.fsum(math.fsum(group) / len(group) for group in rewards if group)
 
 
-def judge_points(weight: float, items: int) -> float:
+def judge_points(worth: float, items: int) -> float:
     """Points for the verdicts on `items` answers' groups: what the judge has proved to know, times the work done.
 
-    Linear in work, and the weight is a lower bound that needs audits of its own: whoever splits the work over many
-    identities earns no more, and a judge whose verdicts ignore the answers earns nothing.
+    Linear in work, and each identity has to be proven by audits of its own: whoever splits the work over many of them
+    earns no more, and a judge whose verdicts ignore the answers earns nothing.
     """
-    return min(max(weight, 0.0), 1.0) * items
+    return min(max(worth, 0.0), 1.0) * items
 
 
 def in_millionths(points: float) -> int:

@@ -57,6 +57,11 @@ class Book:
             case OpeningRecord():
                 self.openings[record.peer_id] = record
 
+    def forget(self, author: str) -> None:
+        """Drop the answers, critiques and revisions of an author."""
+        for records in (self.answers, self.critiques, self.revisions):
+            records.pop(author, None)
+
     def records(self) -> list[StageRecord]:
         return [*self.answers.values(), *self.critiques.values(), *self.revisions.values()]
 
@@ -224,7 +229,7 @@ class Evidence:
                 return in_millionths(group_points([known(self.revision_rewards(record, g)) for g in groups]))
             case _:
                 judged = sum(bool(self.answer_texts(group.author, group.task)) for group in record.groups)
-                return in_millionths(judge_points(self.judge(record.peer_id).weight, judged))
+                return in_millionths(judge_points(self.judge(record.peer_id).worth, judged))
 
     def judge(self, peer: str) -> Calibration:
         """What is known about a judge; what all judges of its owner have shown counts together."""

@@ -300,8 +300,7 @@ class _Simulation:
         me = slot.script.peer_id
         groups = []
         for item, judges in assigned.items():
-            answers = _texts(book, item)
-            if me in judges and answers:
+            if me in judges and (answers := _texts(book, item)):
                 raw = [
                     round(slot.script.verdict(scene, item.author, item.task, self._read(text)), 4) for text in answers
                 ]
