@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of everything that travels between peers. Peers of another version are told so and not talked to."""

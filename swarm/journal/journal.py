@@ -333,10 +333,13 @@ class Journal:
                 ).rowcount
             )
 
-    def equivocations(self) -> list[tuple[int, str, str, bytes, bytes, float]]:
-        """All proofs, oldest round first, as (round, slot, peer id, first, second, seen at)."""
+    def equivocations(self, first: int = 0, last: int = _NEVER) -> list[tuple[int, str, str, bytes, bytes, float]]:
+        """The proofs about the rounds from `first` to `last`, oldest first, as (round, slot, peer id, first, second,
+        seen at)."""
         with self._lock:
-            return self._database.execute("SELECT * FROM equivocations ORDER BY round, slot, peer_id").fetchall()
+            return self._database.execute(
+                "SELECT * FROM equivocations WHERE round BETWEEN ? AND ? ORDER BY round, slot, peer_id", (first, last)
+            ).fetchall()
 
     def note_heldout(self, ordinal: int, at: float, correct: int, count: int) -> None:
         with self._lock, self._database:

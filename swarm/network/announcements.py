@@ -18,6 +18,8 @@ MAX_LIFETIME_S = 3600.0
 CLOCK_SLACK_S = 60.0
 """How far ahead the clock of a writer may be before its record counts as living too long."""
 KEY_BYTES = 20
+_SAME_BITS = 0xF0
+"""A sixteenth of the DHT for all shards of a slot. Protocol constant."""
 
 _VERSION = 1
 _SLOT = re.compile(r"[!-~]{1,128}")
@@ -70,8 +72,14 @@ def shard_of(peer_id: str) -> int:
 
 
 def record_key(swarm_id: str, slot: str, shard: int) -> bytes:
-    """The 20-byte DHT key of one shard of a slot."""
-    return digest("swarm key 1", swarm_id.encode(), slot.encode(), bytes([shard]))[:KEY_BYTES]
+    """The 20-byte DHT key of one shard of a slot.
+
+    All keys of a slot begin with the same bits, so they lie in one part of the DHT. In a small swarm these are few
+    nodes, each of which is asked once for all shards; in a large one there are enough for each shard to have its own.
+    """
+    place = digest("swarm slot 2", swarm_id.encode(), slot.encode())[0] & _SAME_BITS
+    key = digest("swarm key 2", swarm_id.encode(), slot.encode(), bytes([shard]))[:KEY_BYTES]
+    return bytes([place | key[0] & ~_SAME_BITS]) + key[1:]
 
 
 def encode_record(announcement: Announcement) -> bytes:

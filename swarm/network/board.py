@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _CONFIRM_AGAIN_S = 60.0
 _RETRY_S = 5.0
+_FIRST_LOOK_S = 5.0
 _LOOK_AGAIN_S = 30.0
 
 
@@ -38,7 +39,7 @@ class _Own:
         self.raw = encode_record(announcement)
         self.next_try: dict[PeerID, float] = {}
         self.homes: list[PeerID] = []
-        self.homes_until = 0.0
+        self.look_at = 0.0
 
 
 class Board:
@@ -107,10 +108,13 @@ class Board:
     async def _homes(self, own: _Own) -> list[PeerID]:
         if self.node.knows_all():
             return list(self.node.nearest(own.key, REPLICAS).values())
-        if own.homes_until <= time.monotonic():
+        now = time.monotonic()
+        if own.look_at <= now and not (own.look_at == 0.0 and self.node.knows_most()):
+            own.look_at = now + _LOOK_AGAIN_S  # one search at a time
             own.homes = list((await self.node.homes(own.key)).values())
-            own.homes_until = time.monotonic() + _LOOK_AGAIN_S
-        return own.homes
+        elif own.look_at == 0.0:
+            own.look_at = now + _FIRST_LOOK_S
+        return own.homes or list(self.node.nearest(own.key, REPLICAS).values())
 
     async def _deliver(self, peer: PeerID, parcel: list[_Own]) -> None:
         stored = await self.node.protocol.call_store(

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ class Daemon(P2P):
         try:
             await asyncio.wait_for(self._child.wait(), _TERMINATE_TIMEOUT_S)
         except TimeoutError:
-            self._child.kill()
+            with suppress(ProcessLookupError):  # it ended a moment ago
+                self._child.kill()
             await self._child.wait()
 
 

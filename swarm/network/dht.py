@@ -17,7 +17,7 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.traverse import traverse_dht
 from hivemind.p2p import P2P, PeerID
 
-from swarm.network.announcements import SHARDS, Announcement
+from swarm.network.announcements import KEY_BYTES, SHARDS, Announcement
 from swarm.network.protocol import BUCKET_SIZE, SwarmProtocol, node_id_of
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ REPLICAS = 6
 _BEAM = REPLICAS + 2  # nodes nearest to a key that are asked before a search ends
 CALL_TIMEOUT_S = 3.0
 _PATIENCE_S = 1.5
-_ONE_CALL_FOR_ALL_SHARDS = 64  # peers; beyond, a node holds few of a slot's shards
+_SMALL = 512  # peers; beyond, a node holds few of a slot's shards
+_KEY_SPACE = 2 ** (8 * KEY_BYTES)
 _MAX_HEARD = 20_000  # records, of up to 1.3 KB
 
 
@@ -63,6 +64,14 @@ class SwarmNode(DHTNode):
     def knows_all(self) -> bool:
         """Whether the swarm is so small that the routing table holds everybody."""
         return len(self.peers()) < BUCKET_SIZE
+
+    def knows_most(self) -> bool:
+        """Whether the routing table seems to hold most of the swarm: good enough to begin with.
+
+        Everybody knows those nearest to itself, and how far they are apart tells how many nodes there are.
+        """
+        distances = [self.node_id.xor_distance(node) for node in self.nearest(self.node_id, BUCKET_SIZE)]
+        return len(distances) < BUCKET_SIZE or len(self.peers()) * distances[-1] > 0.75 * BUCKET_SIZE * _KEY_SPACE
 
     def nearest(self, key: DHTID, count: int) -> dict[DHTID, PeerID]:
         """The known nodes that are nearest to `key` and not known to be silent."""
@@ -112,7 +121,7 @@ class SwarmNode(DHTNode):
             initial_nodes=list(contacts),
             beam_size=_BEAM,
             num_workers=8,
-            queries_per_call=len(keys) if len(self.peers()) < _ONE_CALL_FOR_ALL_SHARDS else 1,
+            queries_per_call=len(keys) if len(self.peers()) < _SMALL else 1,
             get_neighbors=ask,
             visited_nodes={key: {self.node_id} for key in keys},
         )

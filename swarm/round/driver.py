@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from swarm import PROTOCOL
@@ -150,13 +150,17 @@ class Driver:
                 notes = self._exchange.wait(number, stage, waited_for, due)
                 self._exchange.reveal(own)
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
-                authors = company.worth_fetching(wanted(announced)) - {self._peer_id} - undelivered
+                accused = self._exchange.accused(number) - {self._peer_id}
+                authors = company.worth_fetching(wanted(announced)) - {self._peer_id} - undelivered - accused
                 self._emit("announced", round=number, stage=stage, peers=sorted(announced))
                 received = self._exchange.collect(number, stage, notes, authors, due)
             if stage == "answer":
                 book.committed = {peer: said.expires for peer, (said, _) in notes.items()}
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
             accepted = {peer for peer, item in received.items() if self._accept(item, reader, book, rows, report)}
+            for peer in accused:  # what it said keeps its place in the round, and nobody looks at it any more
+                book.forget(peer)
+                rows.update({key: replace(row, body=b"") for key, row in rows.items() if row.peer_id == peer})
             missing.update(waited_for() - set(notes))
             undelivered.update(authors & set(notes) - accepted)
             return announced

@@ -49,9 +49,9 @@ class Exchange:
         recipe: Recipe,
         accused: Callable[[int], Set[str]] = lambda number: frozenset(),
     ) -> None:
-        """`accused` tells who is left out of a round, asked when a stage is over."""
+        """`accused` tells who is known to have announced two different records in a round."""
         self._network = network
-        self._accused = accused
+        self.accused = accused
         self._swarm = swarm
         self._recipe = recipe
         self._fetch_s = min(MAX_FETCH_S, FETCH_SHARE * recipe.timing.round_s)
@@ -83,8 +83,6 @@ class Exchange:
     ) -> dict[str, tuple[Announcement, StageNote]]:
         """The announcements of a stage, as soon as all expected peers have made theirs, or at the deadline.
 
-        Who announced two different records, in this stage or an earlier one, is left out.
-
         Args:
             expected: asked again and again, because peers come and go while we wait.
             until: the deadline, unix seconds.
@@ -92,8 +90,7 @@ class Exchange:
         while True:
             notes = self.announced(number, stage)
             if set(expected()) <= set(notes) or time.time() >= until:
-                accused = self._accused(number)
-                return {peer: said for peer, said in notes.items() if peer not in accused}
+                return notes
             time.sleep(max(0.0, min(POLL_S * in_proportion(len(notes)), until - time.time())))
 
     def collect(

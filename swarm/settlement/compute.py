@@ -77,7 +77,11 @@ class Basis:
 
 
 def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> dict[Key, Announced]:
-    """The records that enough manifests name, in the order in which they are counted."""
+    """The records that enough manifests name, in the order in which they are counted.
+
+    Whoever said two different things in one stage, in the manifests of anybody, keeps its place in the round, so that
+    the others' judges stay those whom everybody has drawn; but none of its records of that round is looked at.
+    """
     opened: dict[tuple[Key, str], tuple[StageNote, float] | None] = {}
     named: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     words: dict[tuple[Key, str], tuple[str, StageNote, float]] = {}
@@ -100,11 +104,13 @@ def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> di
             words[record] = min(words.get(record, word), word, key=_first)
             if seen.held:
                 held.add(record)
+    two_faced = {(key[0], key[2]) for key, said in named.items() if len(said) > 1 and key[1] != "open"}
     counted: dict[Key, Announced] = {}
     for key in sorted(named):
-        enough = [sha256 for sha256, peers in named[key].items() if 3 * len(peers) > len(manifests)]
-        if len(enough) == 1:
-            counted[key] = Announced(*words[key, enough[0]], held=(key, enough[0]) in held)
+        sha256 = min(named[key], key=lambda sha256: (-len(named[key][sha256]), sha256))
+        if 3 * len(named[key][sha256]) > len(manifests):
+            usable = (key, sha256) in held and (key[0], key[2]) not in two_faced
+            counted[key] = Announced(*words[key, sha256], held=usable)
     return counted
 
 

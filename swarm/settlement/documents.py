@@ -75,7 +75,8 @@ class Counted(Wire):
     author: PeerId
     announcement: Announced
     points: Annotated[int, Field(gt=-(2**53), lt=2**53)] | None
-    """What it contributes to its author's round, in millionths of a point; None where nobody gives a valid record."""
+    """What it contributes to its author's round, in millionths of a point; None where nobody gives a valid record, and
+    where its author said two different things in that round."""
 
 
 class Previous(Wire):

@@ -107,8 +107,13 @@ class Recomputation:
         self._journal.put(_FALSE + posted.outcome.data_hash.hex(), str(why))
 
     def manifest(self, peer_id: str, basis: Basis) -> Manifest:
-        """What this peer has seen since the settlement before."""
-        seen = self._journal.announced(basis.rounds.start, basis.rounds.stop - 1)
+        """What this peer has seen since the settlement before, and the proofs that somebody said two things at once."""
+        first, last = basis.rounds.start, basis.rounds.stop - 1
+        seen = self._journal.announced(first, last)
+        known = {(number, stage, author, raw) for number, stage, author, raw, _ in seen}
+        for number, slot, author, *both, _ in self._journal.equivocations(first, last):
+            stage = slot.split("/")[1]
+            seen += [(number, stage, author, raw, False) for raw in both if (number, stage, author, raw) not in known]
         return Manifest(
             protocol=PROTOCOL,
             swarm=self._swarm,

@@ -80,7 +80,9 @@ def main() -> None:
         try:
             founder = Housed("relay1", base / "r1", [], announce_host="45.10.0.11").ready()
             peers.append(founder)
-            peers.append(Housed("relay2", base / "r2", founder.addresses, announce_host="45.10.0.12").ready())
+            over_quic = [address for address in founder.addresses if "/quic-v1" in address]
+            peers.append(Housed("relay2", base / "r2", over_quic, announce_host="45.10.0.12").ready())
+            ways = peers[1].call("ways")[founder.peer_id]
             relays = [peers[0].addresses[0], peers[1].addresses[0]]
             homes = [Housed(f"home_{name}", base / name, founder.addresses, relays=relays) for name in ("a", "b")]
             peers += homes
@@ -90,7 +92,8 @@ def main() -> None:
             heard = until(lambda: b.call("read", "slot").get(a.peer_id), 30)
             until(lambda: b.call("connect", a.addresses), 60)
             fetched = b.call("fetch", ref["sha256"], ref["size"], [a.peer_id])
-            print(json.dumps({"addresses": a.addresses, "heard": heard, "fetched": fetched, "wanted": ref["size"]}))
+            saw = {"addresses": a.addresses, "heard": heard, "fetched": fetched, "wanted": ref["size"], "ways": ways}
+            print(json.dumps(saw))
         finally:
             for peer in peers:
                 peer.kill()

@@ -49,6 +49,7 @@ def main() -> None:
         "bytes_in": lambda: network.traffic().bytes_in,
         "bytes_out": lambda: network.traffic().bytes_out,
         "connect": lambda addresses: network.connect(addresses, 10) and network._call(dialled(network, addresses), 20),
+        "ways": lambda: network._call(ways(network), 5),
         "close": lambda: network.close(),
     }
     say({"peer_id": network.peer_id, "addresses": network.addresses, "daemon": network._daemon.pid})
@@ -66,6 +67,13 @@ async def dialled(network: Network, addresses: list[str]) -> bool:
     except P2PDaemonError:
         return False
     return True
+
+
+async def ways(network: Network) -> dict[str, list[str]]:
+    """The addresses over which this peer is connected with others, by peer."""
+    return {
+        info.peer_id.to_base58(): [str(address) for address in info.addrs] for info in await network._p2p.list_peers()
+    }
 
 
 def say(answer: object) -> None:

@@ -67,6 +67,15 @@ def test_what_is_made_is_read_back(value: bytes, slot: str) -> None:
     assert check_record(SWARM, key_of(announcement), ANN.peer_id, raw, announcement.expires, NOW) == announcement
 
 
+def test_the_shards_of_a_slot_lie_together_and_slots_lie_apart() -> None:
+    """So that in a small swarm few nodes hold a slot, and all nodes hold some."""
+    slots = [f"{number}/answer" for number in range(200)]
+    places = [{record_key(SWARM, slot, shard)[0] >> 4 for shard in range(SHARDS)} for slot in slots]
+    assert {len(of_slot) for of_slot in places} == {1}
+    assert set.union(*places) == set(range(16))
+    assert len({record_key(SWARM, slot, shard) for slot in slots for shard in range(SHARDS)}) == 200 * SHARDS
+
+
 def test_each_abuse_is_refused() -> None:
     good = said()
     raw = encode_record(good)

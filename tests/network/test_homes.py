@@ -41,4 +41,5 @@ def test_a_peer_in_one_home_serves_a_peer_in_another() -> None:
     saw = json.loads(ran.stdout.splitlines()[-1])
     assert saw["fetched"] == saw["wanted"] == 300_000
     assert saw["heard"] == "from home a"
+    assert [way for way in saw["ways"] if way.endswith("/udp/4001/quic-v1")], "the relays are connected by QUIC"
     assert all("/p2p-circuit" in address for address in saw["addresses"] if "192.168." not in address)

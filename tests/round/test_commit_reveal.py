@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from swarm import PROTOCOL
 from swarm.identity.key import Identity
 from swarm.network.blobs import BlobRef
 from swarm.recipe import catalogue
@@ -22,7 +23,7 @@ from tests.round.conftest import SEED, SWARM, make_bench
 
 
 def opening(peer_id, salt="00" * 16):
-    return OpeningRecord(protocol=2, swarm=SWARM, round=0, peer_id=peer_id, salt=salt, groups=())
+    return OpeningRecord(protocol=PROTOCOL, swarm=SWARM, round=0, peer_id=peer_id, salt=salt, groups=())
 
 
 @pytest.fixture

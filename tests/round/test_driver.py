@@ -71,6 +71,23 @@ def test_peers_that_fetch_from_few_still_agree_on_who_judges_whom():
         assert not outcome.report.refused and not outcome.missing and not outcome.undelivered
 
 
+def test_of_who_said_two_things_nothing_is_used_from_then_on():
+    """Its answers were accepted before the offence was known; judges are drawn as if nothing had happened."""
+    bench = make_bench(3)
+    *others, liar = bench.drivers
+    for me in others:
+        looks = iter([set(), {liar}, {liar}])
+        bench.drivers[me]._exchange.accused = lambda number, looks=looks: next(looks)
+    outcomes = bench.play()
+    for me in others:
+        assert outcomes[me].drawn == outcomes[liar].drawn and liar in outcomes[me].published
+        assert not [audit for audit in outcomes[me].audits if liar in (audit.judge, audit.author)]
+        held = {row.stage: bool(row.body) for row in outcomes[me].records if row.peer_id == liar}
+        assert held == {"answer": False, "critique": False, "revise": False}, "announcements stay, for the settlement"
+        assert outcomes[me].report.updated
+    assert {audit.author for audit in outcomes[others[0]].audits} == set(others)
+
+
 @pytest.fixture(scope="module")
 def honest(bench):
     """An honest answer record."""

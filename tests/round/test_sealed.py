@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from swarm import PROTOCOL
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity
 from swarm.judging.calibration import UNPROVEN
@@ -20,7 +21,9 @@ AUTHOR = Identity(b"\x01" * 32)
 
 
 def record(groups, peer=AUTHOR):
-    return OpeningRecord(protocol=2, swarm=SWARM, round=0, peer_id=peer.peer_id, salt="00" * 16, groups=tuple(groups))
+    return OpeningRecord(
+        protocol=PROTOCOL, swarm=SWARM, round=0, peer_id=peer.peer_id, salt="00" * 16, groups=tuple(groups)
+    )
 
 
 def evidence(recipe, *records, seed=SEED, spent=()):

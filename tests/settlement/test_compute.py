@@ -146,25 +146,31 @@ def test_false_signatures_and_foreign_slots_count_for_nothing(played, statement)
     assert {record.stage for record in found.records if record.author == author} == {"answer"}
 
 
-def test_two_records_for_one_stage_count_for_nothing(played):
-    """Half of the peers saw one, half the other: both are named by more than a third."""
+@pytest.mark.parametrize("deceived", [2, 1, 0], ids=["half of the peers", "one peer", "nobody, but one has proof"])
+def test_who_said_two_things_earns_nothing_in_that_round_and_the_others_lose_nothing(played, statement, deceived):
+    """However few saw the second record, and though its author stays in the roster from which judges are drawn."""
     author, *others = sorted(played.rows)
     other = decode("answer", played.bodies[0, "answer", author])
-    other = other.model_copy(update={"fingerprint": "00" * 32})
-    raw = announce(author, other, "0/answer")
+    raw = announce(author, other.model_copy(update={"fingerprint": "00" * 32}), "0/answer")
 
     def split(me, seen):
-        return [
+        changed = [
             entry.model_copy(update={"announcement": raw})
-            if (entry.round, entry.stage, entry.author) == (0, "answer", author) and me in others[:2]
+            if (entry.round, entry.stage, entry.author) == (0, "answer", author) and me in others[:deceived]
             else entry
             for entry in seen
         ]
+        second = Seen(round=0, stage="answer", author=author, announcement=raw, held=False)
+        return [*changed, second] if me == others[0] and not deceived else changed
 
     found = played.settle(played.manifests(split))
-    assert not [
-        record for record in found.records if (record.round, record.stage, record.author) == (0, "answer", author)
-    ]
+    worth = {(record.round, record.stage): record.points for record in found.records if record.author == author}
+    assert [worth[0, stage] for stage in ("answer", "critique", "revise")] == [None, None, None]
+    assert all(worth[1, stage] is not None for stage in ("answer", "critique", "revise"))
+    judged = {record.author: record.points for record in found.records if record.stage == "critique"}
+    assert judged == {record.author: record.points for record in statement.records if record.stage == "critique"}, (
+        "the judges of the others' answers are the same as before"
+    )
 
 
 def test_a_record_that_nobody_gives_is_worth_nothing_and_is_named(played):
