@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -140,10 +141,14 @@ def run_case(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Those of the table, the most telling first; 32 peers x 100 KB also with everybody fetching from everybody."""
-    listed = [(*case, options.sample) for case in [*REAL[:1], *SIMULATED, *REAL[1:]]]
-    listed.append((32, 100, False, 0))
-    named = ("peers", "payload_kb", "simulated", "sample")
+    """Those of the table, the real ones first; 32 peers x 100 KB also with everybody fetching from everybody.
+
+    Simulations are done once: two of them differ by what was drawn and by nothing else.
+    """
+    once = [*((*case, options.sample) for case in REAL), (32, 100, False, 0)]
+    listed = [(*case, 0) for case in [*once, *((*case, options.sample) for case in SIMULATED)]]
+    listed += [(*case, seed) for seed in range(1, options.seeds) for case in once]
+    named = ("peers", "payload_kb", "simulated", "sample", "seed")
     return [{**dict(zip(named, case, strict=True)), "limit_s": options.limit_s} for case in listed]
 
 
@@ -164,29 +169,46 @@ def table(options: argparse.Namespace) -> int:
         rows.append(row)
         with options.lines.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print("\n".join(lines_of(row)), flush=True)
+        print("\n".join(lines_of([row])), flush=True)
     RESULT.write_text(page(rows, missing, options))
     print(f"{RESULT}: {len(rows)} cases, {missing} left", file=sys.stderr)
     return 1 if missing else 0
 
 
-def lines_of(row: dict[str, Any]) -> list[str]:
-    """A case as two rows of the table."""
-
-    def cell(value: Any, scale: float = 1, digits: int = 1) -> str:
-        return "-" if value is None else f"{value / scale:.{digits}f}"
-
+def lines_of(runs: list[dict[str, Any]]) -> list[str]:
+    """The runs of a case as two rows of the table."""
+    row = runs[0]
     kind = "simulated" if row["simulated"] else "real"
     fetch = f"{row['sample']}" if row["sample"] else "all"
-    return [
-        f"| {row['peers']} {kind} | {row['payload_kb']} KB | {name} | {cell(said['complete'], 0.01, 0)} "
-        f"| {cell(said['seconds_all_served'])} | {cell(said['bytes_per_peer'], 1e6, 2)} | {cell(said['cpu_seconds'])} |"
-        for name, said in ((f"ours, from {fetch}", row["ours"]), ("anchor", row["anchor"]))
-    ]
+    lines = []
+    for system, name in (("ours", f"ours, from {fetch}"), ("anchor", "anchor")):
+        found = [run[system] for run in runs]
+        cells = [
+            spread([one[what] for one in found], scale, digits)
+            for what, scale, digits in (
+                ("complete", 0.01, 0), ("seconds_all_served", 1, 1), ("bytes_per_peer", 1e6, 2), ("cpu_seconds", 1, 1)
+            )
+        ]  # fmt: skip
+        lines.append(f"| {row['peers']} {kind} | {row['payload_kb']} KB | {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values: list[float | None], scale: float, digits: int) -> str:
+    """The median and, where there are several, what they lie between; "-" for a run that did not end."""
+    known = sorted(value / scale for value in values if value is not None)
+    if 2 * len(known) <= len(values):
+        return "-"
+    told = f"{statistics.median(known):.{digits}f}"
+    if len(values) > 1:
+        told += f" ({known[0]:.{digits}f} to {known[-1]:.{digits}f}" + (")" if len(known) == len(values) else ", or -)")
+    return told
 
 
 def page(rows: list[dict[str, Any]], missing: int, options: argparse.Namespace) -> str:
-    order = sorted(rows, key=lambda row: (row["simulated"], row["payload_kb"], row["peers"], -row["sample"]))
+    cases: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["simulated"], row["payload_kb"], row["peers"], -row["sample"])):
+        cases.setdefault((row["simulated"], row["payload_kb"], row["peers"], row["sample"]), []).append(row)
+    seeds = sorted({row["seed"] for row in rows})
     limit_s = " or ".join(f"{limit:.0f}" for limit in sorted({row["limit_s"] for row in rows}))
     head = f"""\
 # A round's payloads, from everybody to those who want them
@@ -199,7 +221,8 @@ def page(rows: list[dict[str, Any]], missing: int, options: argparse.Namespace) 
   same hivemind; `ours`: signed announcements, then blobs from the peers that the seed draws
 - complete: peers that had all they wanted within {limit_s} s; seconds until the last of them had it
   (-: not everybody); MB: bytes received per peer, over loopback with libp2p's own, or payload bytes when simulated
-- seed {rows[0]["seed"] if rows else 0}, one run of each; CPU seconds of all peers and their libp2p daemons together
+- seeds {", ".join(map(str, seeds))}: the median and, of several runs, what they lie between; simulations once
+- CPU seconds of all peers and their libp2p daemons together
 - simulated: one process on one core for all, in virtual time: its seconds are those of lines of 20 ms and 100 Mbit/s
   and of the protocol's own waits, and computing takes none; a signature is verified once per simulation; `-` in all
   columns: the simulation was given up, ours after {options.simulated_limit_s:.0f} s of this machine, the anchor's
@@ -208,7 +231,7 @@ def page(rows: list[dict[str, Any]], missing: int, options: argparse.Namespace) 
 | peers | payload | system | complete, % | seconds | MB per peer | CPU seconds |
 |---|---|---|---|---|---|---|
 """
-    return head + "\n".join(line for row in order for line in lines_of(row)) + "\n"
+    return head + "\n".join(line for runs in cases.values() for line in lines_of(runs)) + "\n"
 
 
 def main() -> int:
@@ -225,6 +248,7 @@ def main() -> int:
     )
     p.add_argument("--anchor-limit-s", type=float, default=120, help="the same for the anchor's (default: 120)")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seeds", type=int, default=3, help="with --table: runs of each real case (default: 3)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     p.add_argument("--table", action="store_true", help="measure all cases and write bench/results/network.md")
     p.add_argument("--minutes", type=float, default=60, help="with --table: begin no case that might end later")
@@ -235,7 +259,7 @@ def main() -> int:
     if options.table:
         return table(options)
     row = run_case(options)
-    print(json.dumps(row) if options.json else "\n".join(lines_of(row)))
+    print(json.dumps(row) if options.json else "\n".join(lines_of([row])))
     return 0
 
 
