@@ -151,11 +151,12 @@ class Prompts(Section):
 
 
 class Judge(Section):
-    """How a judge's verdict is read from its token probabilities."""
+    """How a judge's verdict is read."""
 
-    method: Literal["likelihood", "yes_no"] = "likelihood"
+    method: Literal["likelihood", "yes_no", "text"] = "likelihood"
     """likelihood: how likely the model finds the answer inside `statement`, which stands where its own answer would;
-    yes_no: log-odds of the words Yes and No after `statement` as a prompt."""
+    yes_no: log-odds of the words Yes and No after `statement` as a prompt; text: the last Yes or No in what the model
+    writes after `statement` as a prompt, in at most as many tokens as a critique may have, for models that reason."""
     statement: str = "{answer}"
     """Template with `{answer}`, and `{subject}` or `{question}` if it needs them."""
     reading: str

@@ -1,6 +1,7 @@
 """The work of the three stages on one peer's model: sampling answers, critiques with verdicts, and revisions."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,16 +66,18 @@ def revise(
 
 
 def verdicts(learner: Learner, recipe: Recipe, asked: Sequence[tuple[Task, str, str | None]]) -> list[float]:
-    """Raw verdicts, read from token probabilities and never from prose.
+    """Raw verdicts, by the recipe's method.
 
     Args:
         asked: (task, answer text, a critique that the judge has read before, or None).
 
     Returns:
-        Log-odds that each answer is right, in the judge's own scale, within +-20. An answer of which the verifier's
-        extraction finds nothing gets the lowest.
+        Log-odds that each answer is right, in the judge's own scale, within +-20; of the method `text` 1, 0 or -1. An
+        answer of which the verifier's extraction finds nothing gets the lowest.
     """
     scores = [-MAX_RAW] * len(asked)
+    if recipe.judge.method == "text":
+        return _written(learner, recipe, scores, asked)
     pairs: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
     for index, (task, text, critique_text) in enumerate(asked):
         if extract_answer(recipe.verifier, text) is None:
@@ -105,10 +108,10 @@ def encode_prompt(learner: Learner, recipe: Recipe, prompt: str) -> tuple[int, .
 def _pairs(
     learner: Learner, recipe: Recipe, task: Task, answer_text: str, critique_text: str | None
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    before, after = statement(recipe, task, extract_answer(recipe.verifier, answer_text) or "")
     if recipe.judge.method == "yes_no":
-        question = encode_prompt(learner, recipe, before + after)
+        question = _question(learner, recipe, task, answer_text, critique_text)
         return [(question, learner.encode(word, chat=False, system="")) for word in ("Yes", "No")]
+    before, after = statement(recipe, task, extract_answer(recipe.verifier, answer_text) or "")
     # The statement stands where the model's own answer would stand: without that context a small model's likelihoods
     # say little (bench/results/verdicts.md).
     if critique_text is None:
@@ -117,6 +120,36 @@ def _pairs(
         prompt = reading_prompt(recipe, task, answer_text, critique_text)
     head, tail = learner.encode_pair(before, after)
     return [(encode_prompt(learner, recipe, prompt) + head, tail)]
+
+
+def _question(
+    learner: Learner, recipe: Recipe, task: Task, answer_text: str, critique_text: str | None
+) -> tuple[int, ...]:
+    """The statement as a prompt to which the model says Yes or No, after the critique that it has read before."""
+    asked = "".join(statement(recipe, task, extract_answer(recipe.verifier, answer_text) or ""))
+    if critique_text is not None:
+        asked = f"{reading_prompt(recipe, task, answer_text, critique_text)}\n{asked}"
+    return encode_prompt(learner, recipe, asked)
+
+
+def _written(
+    learner: Learner, recipe: Recipe, scores: list[float], asked: Sequence[tuple[Task, str, str | None]]
+) -> list[float]:
+    prompts: dict[tuple[int, ...], list[int]] = {}
+    for index, (task, text, critique_text) in enumerate(asked):
+        if extract_answer(recipe.verifier, text) is not None:
+            prompts.setdefault(_question(learner, recipe, task, text, critique_text), []).append(index)
+    texts = learner.greedy(list(prompts), recipe.stages.critique.max_new_tokens) if prompts else []
+    for text, indices in zip(texts, prompts.values(), strict=True):
+        for index in indices:
+            scores[index] = last_yes_or_no(text)
+    return scores
+
+
+def last_yes_or_no(text: str) -> float:
+    """1 where the last Yes or No among the words of a text is Yes, -1 where it is No, 0 without either."""
+    said = re.findall(r"\b(yes|no)\b", text.lower())
+    return 0.0 if not said else 1.0 if said[-1] == "yes" else -1.0
 
 
 def _yes_no(
