@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.chain.launch import start_node
 from swarm.doctor import clock, command, machine, outside
 from swarm.doctor.findings import Finding, is_ill, run
 from swarm.identity.key import load_or_create
@@ -148,6 +149,35 @@ def test_a_chain_that_does_not_answer_is_a_problem():
     (found,) = outside.chain(url, None, outside.Clocks())
     assert found.verdict == "problem"
     assert "trains alone" in found.sentence
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    running = start_node(tmp_path_factory.mktemp("chain"))
+    yield running
+    running.stop()
+
+
+def test_a_chain_that_answers(node):
+    clocks = outside.Clocks()
+    (found,) = outside.chain(node.url, None, clocks)
+    assert found.verdict == "ok" and f"chain {node.chain_id} answered" in found.sentence
+    assert abs(clocks.chain_ahead_s) < 60, "its newest block tells the time"
+
+
+@pytest.mark.parametrize(
+    ("other_chain", "sentence"), [(1, "chain"), (0, f"there is no contract at {CONTRACT}")], ids=["chain", "contract"]
+)
+def test_an_invite_of_another_chain_or_contract_is_a_problem(node, other_chain, sentence):
+    invite = Invite(node.url, node.chain_id + other_chain, CONTRACT, ())
+    (found,) = outside.chain(node.url, invite, outside.Clocks())
+    assert found.verdict == "problem" and sentence in found.sentence, found.sentence
+
+
+def test_a_chain_whose_newest_block_is_old_is_a_warning(node, monkeypatch):
+    monkeypatch.setattr(outside, "OLD_BLOCK_S", -1.0)
+    (found,) = outside.chain(node.url, None, outside.Clocks())
+    assert found.verdict == "warning" and "may be behind" in found.sentence
 
 
 def test_the_command_ends_with_its_status():
