@@ -26,7 +26,7 @@ REPLICAS = 6
 _BEAM = REPLICAS + 2  # nodes nearest to a key that are asked before a search ends
 CALL_TIMEOUT_S = 3.0
 _PATIENCE_S = 1.5
-_SMALL = 512  # peers; beyond, a node holds few of a slot's shards
+_SMALL = 64  # peers; beyond, a node holds few of a slot's shards
 _KEY_SPACE = 2 ** (8 * KEY_BYTES)
 _MAX_HEARD = 20_000  # records, of up to 1.3 KB
 

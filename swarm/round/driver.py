@@ -99,6 +99,8 @@ class Driver:
         self._merger = merger
         self._assigner = assigner or Assigner(recipe)
         self._openings = openings
+        # With noise that all know, whoever has the weights could tell canaries from what was sampled.
+        self._noise = peer_id.encode() + (secrets.token_bytes(16) if openings else b"")
         self._spent = set(spent)
         self._published = set(published)
         self._sealed = bool(prompts_by_seal(recipe))
@@ -168,7 +170,7 @@ class Driver:
         # answer
         with self._stage(report, number, "answer"):
             tasks = self._tasks(number, reader)
-            answers = answer(self._learner, self._recipe, tasks, seed + self._peer_id.encode())
+            answers = answer(self._learner, self._recipe, tasks, seed + self._noise)
             self._plant(seed, tasks, answers)
             committed = publish(self._answer_record(number, answers))
         roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
@@ -183,7 +185,7 @@ class Driver:
                 for item, judges in assigned.items()
                 if self._peer_id in judges and item.author in book.answers
             }
-            critiques = critique(self._learner, self._recipe, work, seed + self._peer_id.encode())
+            critiques = critique(self._learner, self._recipe, work, seed + self._noise)
             committed = publish(self._critique_record(number, critiques))
             report.critiques = sum(len(piece.completions) for piece in critiques)
             report.verdicts = sum(len(piece.verdicts) for piece in critiques)
@@ -313,7 +315,7 @@ class Driver:
         for item, critiques in items:
             first = reader.answer_texts(self._peer_id, item.task)[item.sample]
             work.append((reader.task(self._peer_id, item.task), first, list(critiques.values())))
-        return revise(self._learner, self._recipe, work, seed + self._peer_id.encode())
+        return revise(self._learner, self._recipe, work, seed + self._noise)
 
     def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> dict[str, float]:
         """Update on own and fetched groups; the mean reward of the answers of each author."""
@@ -388,9 +390,10 @@ class Driver:
         }
 
     def _level(self) -> Level:
-        """What others can check: where canaries may be among the answers, the noise does not point to all tokens."""
-        replicable = self._openings is None and self._learner.fingerprint in self._published
-        return "replicate" if replicable else "none"
+        """What others can check."""
+        if self._learner.fingerprint not in self._published:
+            return "none"
+        return "replicate" if self._openings is None else "audit"
 
     @contextmanager
     def _stage(self, report: RoundReport, number: int, stage: str) -> Iterator[None]:

@@ -96,12 +96,16 @@ def test_a_round_with_sealed_items(tmp_path):
     recipe, openings = sealed_recipe(tmp_path)
     bench = empty_bench(recipe)
     for secret in (1, 2, 3):
-        bench.add(Identity(bytes([secret]) * 32), openings if secret == 1 else None)
+        me = bench.add(Identity(bytes([secret]) * 32), openings if secret == 1 else None)
+        bench.drivers[me].weights_published(bench.learners[me].fingerprint)
     first = bench.play()
     found = []
     for outcome in first.values():
         [row] = [row for row in outcome.records if row.stage == "open"]
-        assert row.peer_id == AUTHOR.peer_id and not outcome.report.refused
+        assert row.peer_id == AUTHOR.peer_id and not outcome.report.refused, "also the weights hold, by spot checks"
+        levels = {row.peer_id: decode("answer", row.body).level for row in outcome.records if row.stage == "answer"}
+        assert levels.pop(AUTHOR.peer_id) == "audit", "public noise would tell the canaries from what was sampled"
+        assert set(levels.values()) == {"replicate"}
         opened = {prompts_by_seal(recipe)[item.seal] for item in decode_openings(row.body).groups}
         assert 0 < len(opened) < 14
         assert outcome.audits and outcome.report.dropped["nobody could judge it"], "the others have no truth"
