@@ -110,7 +110,7 @@ def _pairs(
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     if recipe.judge.method == "yes_no":
         question = _question(learner, recipe, task, answer_text, critique_text)
-        return [(question, learner.encode(word, chat=False, system="")) for word in ("Yes", "No")]
+        return [(question, learner.encode_words(word)) for word in ("Yes", "No")]
     before, after = statement(recipe, task, extract_answer(recipe.verifier, answer_text) or "")
     # The statement stands where the model's own answer would stand: without that context a small model's likelihoods
     # say little (bench/results/verdicts.md).
@@ -158,7 +158,7 @@ def _yes_no(
     pairs: Mapping[tuple[tuple[int, ...], tuple[int, ...]], list[int]],
     values: Mapping[tuple[tuple[int, ...], tuple[int, ...]], float],
 ) -> list[float]:
-    yes, no = (learner.encode(word, chat=False, system="") for word in ("Yes", "No"))
+    yes, no = (learner.encode_words(word) for word in ("Yes", "No"))
     for (question, word), indices in pairs.items():
         if word == yes:
             odds = values[question, yes] - values[question, no]

@@ -131,6 +131,10 @@ class Learner:
             raise SwarmError("an empty prompt has no tokens; write something into the recipe's prompt")
         return ids
 
+    def encode_words(self, words: str) -> Tokens:
+        """Token ids of what stands after a prompt: nothing is put before it."""
+        return text.encode_plain(self._loaded.tokenizer, words)
+
     def encode_pair(self, before: str, after: str) -> tuple[Tokens, Tokens]:
         """Plain texts as one tokenization parted where `after` begins, for `log_likelihood`."""
         return text.encode_pair(self._loaded.tokenizer, before, after)
@@ -156,7 +160,7 @@ class Learner:
 
     def completion_of(self, prompt: Tokens, answer: str, settings: StageSettings) -> Completion | None:
         """A given answer as if it had been sampled; None where it does not fit into `max_new_tokens`."""
-        tokens = (*self.encode(answer, chat=False, system=""), min(self._loaded.end_ids))
+        tokens = (*self.encode_words(answer), min(self._loaded.end_ids))
         if len(tokens) > settings.max_new_tokens:
             return None
         [found] = self.replay(prompt, [(tokens, True)], settings, seed=0, place=0)

@@ -3,6 +3,7 @@
 import pytest
 
 from swarm.errors import SwarmError
+from swarm.recipe import catalogue
 from swarm.training import text, tiny
 
 TEMPLATE = "{% for turn in messages %}{{ turn.role }}:{{ turn.content }}<eos>{% endfor %}model:"
@@ -49,3 +50,13 @@ def test_a_model_without_chat_template_says_so(load):
         load().encode("sun", chat=True, system="")
     with pytest.raises(SwarmError, match="empty prompt"):
         load().encode("", chat=False, system="")
+
+
+def test_only_a_prompt_begins_with_what_the_tokenizer_puts_before_a_text(load, monkeypatch):
+    learner = load()
+    first = learner.encode_words("sun")
+    monkeypatch.setattr(text, "begins_with", lambda tokenizer: (1,))
+    assert learner.encode("sun", chat=False, system="") == (1, *first)
+    assert learner.encode_words("sun") == first
+    canary = learner.completion_of((1, *first), "nus", catalogue.find("tiny").stages.answer)
+    assert canary.tokens[:-1] == learner.encode_words("nus")
