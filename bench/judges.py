@@ -2,17 +2,20 @@
 
 Written to bench/results/judges.md. Answers are sampled from the untrained model; their truth is the verifier's. Half of
 the questions are audits, on which the calibration is fitted; all numbers are of the other half. Training as a critic is
-the swarm's: critiques rewarded by how right the model judges after reading them, and by form.
+the swarm's: critiques rewarded by how right the model judges after reading them, and by form. The judges are the model
+itself and, from PyPI, Gemma 3 270M.
 """
 
 import argparse
 import math
+import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import gemma
 from bench.machine import describe
 from bench.verdicts import auc
 from swarm.judging.calibration import Calibration, calibrate
@@ -96,15 +99,15 @@ def read(learner: Learner, recipe: Recipe, answers: Sequence[Answers], critics: 
     return [[next(raw) for _ in one.texts] for one in answers]
 
 
-def train_critic(learner: Learner, recipe: Recipe, seed: bytes, rounds: int) -> list[float]:
-    """Rounds of GRPO on critiques; the mean reward of each."""
+def train_critic(learner: Learner, recipe: Recipe, answers: Sequence[Answers], rounds: int) -> list[float]:
+    """Rounds of GRPO on critiques of some of the answers; the mean reward of each round."""
     weights, settings = recipe.rewards, recipe.stages.critique
     means = []
     for number in range(rounds):
         groups, rewards = [], []
         asked = [
             (one.task, text, right)
-            for one in sample(learner, recipe, seed + bytes([number]), settings.items)
+            for one in random.Random(number).sample(answers, min(settings.items, len(answers)))
             for text, right in list(zip(one.texts, one.right, strict=True))[:2]
         ]
         prompts = [encode_prompt(learner, recipe, critique_prompt(recipe, task, text)) for task, text, _ in asked]
@@ -148,43 +151,24 @@ def _log_sum_exp(values: Sequence[float]) -> float:
     return top + math.log(math.fsum(math.exp(value - top) for value in values))
 
 
-def main() -> int:
-    p = argparse.ArgumentParser(prog="python -m bench.judges", description=__doc__)
-    p.add_argument("--recipe", default="arithmetic")
-    p.add_argument("--questions", type=int, default=100)
-    p.add_argument("--rounds", type=int, default=10, help="of training as a critic")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device", default=None)
-    p.add_argument("--out", type=Path, default=RESULT)
-    options = p.parse_args()
-    recipe = catalogue.find(options.recipe)
-    learner = Learner.load(
-        obtain(recipe.model.id, print), recipe.model, recipe.grpo, seed=options.seed, device=options.device
-    )
-    seed = f"judges {options.seed}".encode()
-    answers = sample(learner, recipe, seed, options.questions)
+def measure(answers: Sequence[Answers], judge: Learner, recipe: Recipe, rounds: int) -> list[str]:
+    """The section of one judge."""
     ways: dict[str, Callable[[], list[list[float]]]] = {
-        "statement": lambda: read(learner, recipe, answers, critics=False),
+        "statement": lambda: read(judge, recipe, answers, critics=False),
         "statement, contrasted with the other candidates": lambda: [
-            contrast(group) for group in read(learner, recipe, answers, critics=False)
+            contrast(group) for group in read(judge, recipe, answers, critics=False)
         ],
-        "statement, after reading its own critique": lambda: read(learner, recipe, answers, critics=True),
+        "statement, after reading its own critique": lambda: read(judge, recipe, answers, critics=True),
     }
     before = {name: quality(way(), answers) for name, way in ways.items()}
-    rewards = train_critic(learner, recipe, seed + b"critic", options.rounds)
+    rewards = train_critic(judge, recipe, answers[: len(answers) // 2], rounds)
     after = {name: quality(way(), answers) for name, way in ways.items()}
     count, right = sum(len(one.texts) for one in answers), sum(sum(one.right) for one in answers)
     lines = [
-        "# A real judge",
-        "",
-        f"`python -m bench.judges --recipe {options.recipe} --questions {options.questions} --rounds {options.rounds} "
-        f"--seed {options.seed}`",
-        "",
-        describe().rstrip(),
-        f"- model: {learner.name} on {learner.device_name}; {count} distinct answers of its own to {options.questions} "
-        f"questions, {right} of them right; calibrated on half of the questions, measured on the other half",
-        f"- trained as a critic for {options.rounds} rounds: mean reward {rewards[0]:.2f} in the first, "
-        f"{rewards[-1]:.2f} in the last; one seed",
+        f"- {count} distinct answers to {len(answers)} questions, {right} of them right; calibrated on half of the "
+        "questions, measured on the other half",
+        f"- trained as a critic for {rounds} rounds on the answers to the first half: mean reward {rewards[0]:.2f} in "
+        f"the first, {rewards[-1]:.2f} in the last; one seed",
         "",
         "| verdict | AUC before | after | J before | after | Brier before | after |",
         "|---|---|---|---|---|---|---|",
@@ -201,7 +185,44 @@ def main() -> int:
     ]
     for when, found in (("before", before), ("after", after)):
         lines += [f"| {when} | {n} | {p:.2f} | {share:.2f} |" for n, p, share in found["statement"].bins]
-    options.out.write_text("\n".join(lines) + "\n")
+    return [*lines, ""]
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(prog="python -m bench.judges", description=__doc__)
+    p.add_argument("--recipe", default="arithmetic")
+    p.add_argument("--judges", nargs="+", default=["own", gemma.NAME], choices=["own", gemma.NAME])
+    p.add_argument("--questions", type=int, default=100)
+    p.add_argument("--rounds", type=int, default=10, help="of training as a critic")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default=None)
+    p.add_argument("--out", type=Path, default=RESULT)
+    options = p.parse_args()
+    recipe = catalogue.find(options.recipe)
+
+    def load(folder: Path) -> Learner:
+        return Learner.load(folder, recipe.model, recipe.grpo, seed=options.seed, device=options.device)
+
+    author = load(obtain(recipe.model.id, print))
+    answers = sample(author, recipe, f"judges {options.seed}".encode(), options.questions)
+    plain = recipe.model_copy(update={"prompts": recipe.prompts.model_copy(update={"chat": False})})
+    lines = [
+        "# Real judges",
+        "",
+        f"`python -m bench.judges --recipe {options.recipe} --judges {' '.join(options.judges)} "
+        f"--questions {options.questions} --rounds {options.rounds} --seed {options.seed}`",
+        "",
+        describe().rstrip(),
+        f"- answers: sampled from {author.name}, untrained, on {author.device_name}",
+        "",
+    ]
+    for name in options.judges:
+        if name == "own":
+            lines += ["## Judged by the same model", "", *measure(answers, author, recipe, options.rounds)]
+        else:
+            lines += ["## Judged by Gemma 3 270M, a base model: without chat template", ""]
+            lines += measure(answers, load(gemma.obtain()), plain, options.rounds)
+        options.out.write_text("\n".join(lines))
     print("\n".join(lines))
     return 0
 
