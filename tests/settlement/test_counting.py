@@ -11,7 +11,10 @@ from swarm.chain.settlements import Settlements
 from swarm.events import Emitter
 from swarm.identity.key import Identity
 from swarm.journal.journal import Journal
+from swarm.network.announcements import encode_record, make
 from swarm.round.clock import Clock
+from swarm.round.records import StageNote
+from swarm.round.wire import note_bytes
 from swarm.settlement.counting import Counting
 from swarm.settlement.epochs import Epochs, proposers
 from swarm.settlement.papers import Papers
@@ -116,6 +119,26 @@ def step(peers, at):
 def publish(peers, epochs, epoch):
     """Everybody says what it has seen."""
     step(peers, epochs.counted_from(epoch))
+
+
+def test_the_proof_of_one_peer_costs_the_offender_its_round_with_all(counted):
+    peers, epochs, epoch, _ = counted
+    witness, *_, offender = peers
+    said = {(row.stage, row.peer_id): row.announcement for row in witness.journal.records(0)}
+    other = note_bytes(StageNote(sha256="ab" * 32, size=1, groups=0))
+    second = make(offender.identity, SWARM, "0/answer", other, expiry_ms=2_000_000_000_000)
+    name = offender.identity.peer_id
+    both = said["answer", name], encode_record(second)
+    assert witness.journal.keep_equivocation(0, "0/answer", name, *both, 0.0)
+    publish(peers, epochs, epoch)
+    step(peers, epochs.proposed_from(epoch))
+    assert [peer.states()[-1] for peer in peers] == ["signed"] * 4, "all find the same from the manifests"
+    statement = peers[1].counting.result.statement
+    worth = {(record.round, record.stage): record.points for record in statement.records if record.author == name}
+    assert {stage: worth[0, stage] for stage in ("answer", "critique", "revise")} == dict.fromkeys(
+        ("answer", "critique", "revise")
+    )
+    assert worth[1, "answer"] > 0
 
 
 def test_the_first_proposes_the_others_sign_and_the_first_posts(counted):
