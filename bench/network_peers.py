@@ -154,7 +154,8 @@ async def ours_simulated(share: Share) -> None:
     hear()
     identities = [Identity(hashlib.sha256(f"{share.seed} {index}".encode()).digest()) for index in range(share.peers)]
     networks = [SimulatedNetwork(ether, identity) for identity in identities]
-    for start in range(0, share.peers, JOIN_AT_ONCE):
+    await networks[0].enter()  # the others have somebody to begin with
+    for start in range(1, share.peers, JOIN_AT_ONCE):
         await asyncio.gather(*(network.enter() for network in networks[start : start + JOIN_AT_ONCE]))
     say({"ready": True})
     hear()
