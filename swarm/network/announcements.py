@@ -19,10 +19,11 @@ CLOCK_SLACK_S = 60.0
 """How far ahead the clock of a writer may be before its record counts as living too long."""
 KEY_BYTES = 20
 _SAME_BITS = 0xF0
-"""A sixteenth of the DHT for all shards of a slot. Protocol constant."""
+"""A sixteenth of the DHT for all shards of a round's slot. Protocol constant."""
 
 _VERSION = 1
 _SLOT = re.compile(r"[!-~]{1,128}")
+_OF_ROUND = re.compile(r"[0-9]+/")
 _HEADER_BYTES = 1 + 1 + 8 + SIGNATURE_BYTES
 MAX_RECORD_BYTES = _HEADER_BYTES + 128 + MAX_VALUE_BYTES
 _MAX_EXPIRY_MS = 2**52  # exact as a float of milliseconds, and far beyond any date
@@ -74,9 +75,12 @@ def shard_of(peer_id: str) -> int:
 def record_key(swarm_id: str, slot: str, shard: int) -> bytes:
     """The 20-byte DHT key of one shard of a slot.
 
-    All keys of a slot begin with the same bits, so they lie in one part of the DHT. In a small swarm these are few
-    nodes, each of which is asked once for all shards; in a large one there are enough for each shard to have its own.
+    All keys of a round's slot begin with the same bits, so they lie in one part of the DHT. In a small swarm these are
+    few nodes, each of which is asked once for all shards; in a large one there are enough for each shard to have its
+    own. Other slots, that of the heartbeats among them, stay where peers of all versions look.
     """
+    if not _OF_ROUND.match(slot):
+        return digest("swarm key 1", swarm_id.encode(), slot.encode(), bytes([shard]))[:KEY_BYTES]
     place = digest("swarm slot 2", swarm_id.encode(), slot.encode())[0] & _SAME_BITS
     key = digest("swarm key 2", swarm_id.encode(), slot.encode(), bytes([shard]))[:KEY_BYTES]
     return bytes([place | key[0] & ~_SAME_BITS]) + key[1:]

@@ -100,7 +100,7 @@ class Driver:
         self._assigner = assigner or Assigner(recipe)
         self._openings = openings
         # With noise that all know, whoever has the weights could tell canaries from what was sampled.
-        self._noise = peer_id.encode() + (secrets.token_bytes(16) if openings else b"")
+        self._noise = peer_id.encode() + (b"" if openings is None else secrets.token_bytes(16))
         self._spent = set(spent)
         self._published = set(published)
         self._sealed = bool(prompts_by_seal(recipe))

@@ -14,6 +14,7 @@ from swarm.errors import SwarmError
 from swarm.judging.calibration import WINDOW, Calibration, calibrate
 from swarm.judging.points import round_points
 from swarm.network.announcements import Refused, decode_record
+from swarm.network.equivocation import FINAL_SLOT
 from swarm.recipe.schema import Recipe
 from swarm.round.assignment import Assigner, Owners
 from swarm.round.evidence import Book, Evidence
@@ -83,9 +84,9 @@ def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> di
     the others' judges stay those whom everybody has drawn; but none of its records of that round is looked at.
     """
     opened: dict[tuple[Key, str], tuple[StageNote, float] | None] = {}
-    named: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    words: dict[tuple[Key, str], tuple[str, StageNote, float]] = {}
-    held: set[tuple[Key, str]] = set()
+    named: dict[Key, dict[StageNote, set[str]]] = defaultdict(lambda: defaultdict(set))
+    words: dict[tuple[Key, StageNote], tuple[str, StageNote, float]] = {}
+    held: set[tuple[Key, StageNote]] = set()
     for peer, signed in manifests.items():
         for seen in signed.manifest.seen:
             key = (seen.round, seen.stage, seen.author)
@@ -97,20 +98,24 @@ def counted_records(basis: Basis, manifests: Mapping[str, SignedManifest]) -> di
             if said is None:
                 continue
             note, expires = said
-            record = (key, note.sha256)
-            named[key][note.sha256].add(peer)
-            # the same record may have been announced twice, and everybody has to take the same announcement
+            record = (key, note)
+            named[key][note].add(peer)
+            # the same note may have been announced twice, and everybody has to take the same announcement
             word = (seen.announcement, note, expires)
             words[record] = min(words.get(record, word), word, key=_first)
             if seen.held:
                 held.add(record)
-    two_faced = {(key[0], key[2]) for key, said in named.items() if len(said) > 1 and key[1] != "open"}
+    two_faced = {
+        (number, author)
+        for (number, stage, author), said in named.items()
+        if len(said) > 1 and FINAL_SLOT.fullmatch(f"{number}/{stage}")
+    }
     counted: dict[Key, Announced] = {}
     for key in sorted(named):
-        sha256 = min(named[key], key=lambda sha256: (-len(named[key][sha256]), sha256))
-        if 3 * len(named[key][sha256]) > len(manifests):
-            usable = (key, sha256) in held and (key[0], key[2]) not in two_faced
-            counted[key] = Announced(*words[key, sha256], held=usable)
+        note = min(named[key], key=lambda note: (-len(named[key][note]), words[key, note][0]))
+        if 3 * len(named[key][note]) > len(manifests):
+            usable = (key, note) in held and (key[0], key[2]) not in two_faced
+            counted[key] = Announced(*words[key, note], held=usable)
     return counted
 
 

@@ -76,6 +76,11 @@ def test_the_shards_of_a_slot_lie_together_and_slots_lie_apart() -> None:
     assert len({record_key(SWARM, slot, shard) for slot in slots for shard in range(SHARDS)}) == 200 * SHARDS
 
 
+def test_heartbeats_lie_where_peers_of_other_versions_look() -> None:
+    """As version 2 computed it; whoever changes this parts the versions, and nobody is told why nobody is there."""
+    assert record_key(SWARM, "live", 3) == bytes.fromhex("b8e6c49684f2c9df2ffbc76cd75f434a351184da")
+
+
 def test_each_abuse_is_refused() -> None:
     good = said()
     raw = encode_record(good)

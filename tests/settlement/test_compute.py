@@ -146,12 +146,13 @@ def test_false_signatures_and_foreign_slots_count_for_nothing(played, statement)
     assert {record.stage for record in found.records if record.author == author} == {"answer"}
 
 
+@pytest.mark.parametrize("groups", [0, 1], ids=["another record", "the same record as larger"])
 @pytest.mark.parametrize("deceived", [2, 1, 0], ids=["half of the peers", "one peer", "nobody, but one has proof"])
-def test_who_said_two_things_earns_nothing_in_that_round_and_the_others_lose_nothing(played, statement, deceived):
+def test_who_said_two_things_earns_nothing_in_that_round_and_nobody_else_loses(played, statement, deceived, groups):
     """However few saw the second record, and though its author stays in the roster from which judges are drawn."""
     author, *others = sorted(played.rows)
     other = decode("answer", played.bodies[0, "answer", author])
-    raw = announce(author, other.model_copy(update={"fingerprint": "00" * 32}), "0/answer")
+    raw = announce(author, other.model_copy(update={} if groups else {"fingerprint": "00" * 32}), "0/answer", groups)
 
     def split(me, seen):
         changed = [
@@ -222,11 +223,11 @@ def first(mapping):
     return sorted(mapping)[0]
 
 
-def announce(peer_id, record, slot):
+def announce(peer_id, record, slot, more_groups=0):
     """An announcement signed by one of the bench's peers, in base64."""
     identity = next(i for i in (Identity(bytes([n]) * 32) for n in range(1, 5)) if i.peer_id == peer_id)
     ref = BlobRef.of(encode(record))
-    note = StageNote(sha256=ref.sha256, size=ref.size, groups=len(record.groups))
+    note = StageNote(sha256=ref.sha256, size=ref.size, groups=len(record.groups) + more_groups)
     said = make(identity, SWARM, slot, note_bytes(note), expiry_ms=2_000_000_000_000)
     raw = encode_record(said)
     assert read_note(StageNote, decode_record(SWARM, peer_id, raw).value) == note
