@@ -61,7 +61,8 @@ def report(rows: Sequence[Row], rounds: int, command: str) -> str:
         describe().rstrip(),
         f"- {rounds} rounds, {min(seeds)} to {max(seeds)} seeds per row (0 to {max(seeds) - 1}); the mean, and in "
         "brackets the worst seed",
-        "- rules beside the jury, on the same records: mean and majority of the raw verdicts",
+        "- rules beside the jury, on the same records: mean and majority of the raw verdicts; accuracy beside it: the "
+        "ceiling is that of a rule which knows who is honest and what each score means",
         "",
         *goals(found),
         "",
@@ -70,9 +71,9 @@ def report(rows: Sequence[Row], rounds: int, command: str) -> str:
         lines += [
             f"## {peers} peers",
             "",
-            "| adversary | share | Kendall | mean | majority | accuracy | mean | majority "
+            "| adversary | share | Kendall | mean | majority | accuracy | ceiling | mean | majority "
             "| honest points per work | adversary | mean: honest | adversary | majority: honest | adversary |",
-            "|" + "---|" * 14,
+            "|" + "---|" * 15,
         ]
         lines += [_line(kind, group) for kind, group in sorted(found.items()) if kind[2] == peers]
         lines.append("")
@@ -115,6 +116,7 @@ def _line(kind: tuple[str, float, int], group: Sequence[Row]) -> str:
     adversary, share, _ = kind
     ranks = [_spread(group, "kendall", rule) for rule in ("", "mean", "majority")]
     labels = [_spread(group, "jury_accuracy", rule) for rule in ("", "mean", "majority")]
+    labels.insert(1, f"{_mean(group, 'ceiling'):.3f}")
     paid = [f"{_paid(group, who, rule):.3f}" for rule in ("", "mean", "majority") for who in ("honest", "adversary")]
     if not share:
         paid = [value if index % 2 == 0 else "-" for index, value in enumerate(paid)]
@@ -134,7 +136,7 @@ def _mean(group: Sequence[Row], name: str, rule: str = "") -> float:
 
 
 def _spread(group: Sequence[Row], name: str, rule: str) -> str:
-    return f"{_mean(group, name, rule):.2f} ({min(_values(group, name, rule)):.2f})"
+    return f"{_mean(group, name, rule):.3f} ({min(_values(group, name, rule)):.3f})"
 
 
 def _paid(group: Sequence[Row], who: str, rule: str) -> float:

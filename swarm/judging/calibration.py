@@ -34,9 +34,6 @@ class Tally:
     hits: float = 0.0
     squares: float = 0.0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.total + other.total, self.hits + other.hits, self.squares + other.squares)
-
     @property
     def effective(self) -> float:
         """How many audits of weight 1 would say as much (Kish 1965)."""
@@ -126,10 +123,17 @@ def pooled(own: Calibration, siblings: Sequence[Calibration]) -> Calibration:
 
 def _tallies(hits: Sequence[tuple[bool, bool]], weights: Sequence[float]) -> tuple[Tally, Tally]:
     """Of audits, each (whether the answer was right, whether the judge was): those of right and of wrong answers."""
-    tallies = {True: Tally(), False: Tally()}
-    for (truth, hit), weight in zip(hits, weights, strict=True):
-        tallies[truth] += Tally(weight, weight * hit, weight * weight)
-    return tallies[True], tallies[False]
+    return _tally(hits, weights, True), _tally(hits, weights, False)
+
+
+def _tally(hits: Sequence[tuple[bool, bool]], weights: Sequence[float], truth: bool) -> Tally:
+    total, right, squares = 0.0, 0.0, 0.0
+    for (one, hit), weight in zip(hits, weights, strict=True):
+        if one == truth:
+            total += weight
+            right += weight * hit
+            squares += weight * weight
+    return Tally(total, right, squares)
 
 
 def _sum(tallies: Sequence[Tally]) -> Tally:
@@ -183,12 +187,14 @@ def _fit(audits: Sequence[tuple[float, bool]], weights: Sequence[float]) -> tupl
     if spread < 1e-6:
         return None
     rows = [((raw - mean) / spread, truth, weight) for (raw, truth), weight in zip(audits, weights, strict=True)]
-    slope, intercept = 0.0, 0.0
+    slope, intercept, exp = 0.0, 0.0, math.exp
     for _ in range(_STEPS):
         g_slope, g_intercept = -_RIDGE * slope, -0.1 * intercept
         h_ss, h_si, h_ii = _RIDGE, 0.0, 0.1
         for score, truth, weight in rows:
-            p = _sigmoid(slope * score + intercept)
+            x = slope * score + intercept
+            # the logistic function, written out: settlements go through millions of rows
+            p = 1.0 / (1.0 + exp(-x)) if x >= 0 else (grown := exp(x)) / (1.0 + grown)
             missed = weight * (truth - p)
             g_slope += missed * score
             g_intercept += missed

@@ -60,8 +60,10 @@ def judges_of(
             drawn: list[str] = []
             for choice in (fresh, others):
                 for step in range(len(choice)):
+                    if len(drawn) == wanted:
+                        break
                     judge = choice[(index * wanted + step) % len(choice)]
-                    if len(drawn) < wanted and judge not in drawn and load[judge] < recipe.stages.critique.items:
+                    if judge not in drawn and load[judge] < recipe.stages.critique.items:
                         drawn.append(judge)
             assigned[item] = drawn
             for judge in drawn:

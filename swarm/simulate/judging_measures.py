@@ -1,7 +1,7 @@
 """What a simulation of judging is measured by, and the naive rules that it is compared with."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,6 +102,21 @@ def majority_rule(raw: Mapping[str, float]) -> tuple[float, dict[str, float]]:
 
 Rule = Callable[[Mapping[str, float]], tuple[float, dict[str, float]]]
 NAIVE: dict[str, Rule] = {"mean": mean_rule, "majority": majority_rule}
+
+
+def ceiling(judged: Sequence[Judged], honest: Set[str]) -> float | None:
+    """Accuracy of a rule that knows who is honest, and takes their scores for the log-odds that they are: what the
+    verdicts on each answer allow, whoever weighs them."""
+    if not judged:
+        return None
+    right = sum(one.right for one in judged)
+    prior = math.log((right + 0.5) / (len(judged) - right + 0.5))
+    said = [
+        (prior + math.fsum(raw for judge, raw in one.raw.items() if judge in honest) > 0) == one.right
+        for one in judged
+        if honest & one.raw.keys()
+    ]
+    return sum(said) / len(said) if said else None
 
 
 def naive_points(rule: Rule, judged: Sequence[Judged]) -> tuple[dict[Answer, float], dict[str, float]]:

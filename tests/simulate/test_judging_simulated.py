@@ -7,7 +7,7 @@ import pytest
 
 from swarm.simulate.command import main
 from swarm.simulate.judging import Settings, simulate
-from swarm.simulate.judging_measures import Judged, kendall, majority_rule, mean_rule, naive_points
+from swarm.simulate.judging_measures import Judged, ceiling, kendall, majority_rule, mean_rule, naive_points
 from swarm.simulate.judging_peers import ADVERSARIES
 
 PEERS, SHARE, ROUNDS = 10, 0.4, 24
@@ -31,7 +31,8 @@ def test_without_audits_cheating_pays(adversary):
     """The same records under the rules that know no audits."""
     naive = result(adversary).naive.values()
     assert all(one.points_per_work.adversary > 0.75 * one.points_per_work.honest for one in naive)
-    assert all(one.jury_accuracy < 0.85 or one.kendall < 0.6 for one in naive)
+    if adversary != "random":  # noise averages out over a dozen judges: it is only paid too well
+        assert all(one.jury_accuracy < 0.85 or one.kendall < 0.6 for one in naive)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,21 @@ def test_naive_rules():
     other = Judged((0, "author", 0, 1), {"a": -5.0, "b": -5.0}, right=False)
     labels, points = naive_points(majority_rule, [one, other])
     assert list(labels.values()) == [1, 0] and points == {"author": 0.5, "a": 1, "b": 1}
+
+
+def test_the_ceiling_is_what_honest_verdicts_allow():
+    judged = [
+        Judged((0, "a", 0, 0), {"honest": 2.0, "liar": -9.0}, True),
+        Judged((0, "a", 1, 0), {"honest": -1.0, "liar": 9.0}, False),
+        Judged((0, "a", 2, 0), {"honest": -2.0, "other": 0.5, "liar": 9.0}, True),
+        Judged((0, "a", 3, 0), {"liar": -9.0}, True),
+    ]
+    assert ceiling(judged, {"honest", "other"}) == 2 / 3
+    assert ceiling(judged[3:], {"honest"}) is None
+    assert ceiling([], {"honest"}) is None
+
+
+def test_a_simulation_tells_how_good_a_jury_could_be():
+    found = result("griefer")
+    assert found.as_json()["ceiling"] == round(found.ceiling, 4)
+    assert found.real.jury_accuracy - 0.01 <= found.ceiling <= 1
