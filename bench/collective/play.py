@@ -25,8 +25,9 @@ from swarm.round.benefit import Paired
 from swarm.training import tiny
 from swarm.training.cache import make_once
 from swarm.training.learner import Completion, Learner, TrainingGroup
-from swarm.training.merging import Delta, DeltaRefused, Merged, decode, encode, merge
+from swarm.training.merging import Delta, Merged, decode, encode, merge
 from swarm.training.obtain import obtain
+from swarm.training.wire import WeightsRefused
 
 RECIPES = {"smollm2": "arithmetic", "tiny": "tiny"}
 HELDOUT = 96
@@ -231,7 +232,7 @@ class _Run:
                 delta = self._poisoned(delta)
             try:
                 arrived[str(index)] = decode(encode(delta), delta)
-            except DeltaRefused as error:
+            except WeightsRefused as error:
                 self._malformed[error.reason] += 1
         return arrived
 

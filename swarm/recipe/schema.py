@@ -179,10 +179,13 @@ class Judge(Section):
 
 
 class Audits(Section):
-    """Of sealed items; see docs/judging.md."""
+    """What is checked of judges and of rollouts; see docs/judging.md and docs/judging-protocol.md."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Probability that a sealed item is an audit in a round in which it is judged."""
+    publish_weights: bool = False
+    """Each peer publishes the trainable weights that it samples with, and replays answers of one other peer per round
+    under the weights of that peer. Costs four bytes per trainable weight (LoRA r16 on SmolLM2-135M: 20 MB) a round."""
 
 
 class Rewards(Section):

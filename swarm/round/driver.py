@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from swarm import PROTOCOL
 from swarm.events import Emitter
 from swarm.journal.journal import AuditRow, RecordRow
 from swarm.judging.calibration import Calibration
@@ -26,21 +25,17 @@ from swarm.round.experience import Group, Reader, affordable_groups, choose, mea
 from swarm.round.merging import Merger
 from swarm.round.openings import Openings, spent_by
 from swarm.round.records import (
-    AnswerGroup,
     AnswerRecord,
     AnyRecord,
-    CritiqueGroup,
-    CritiqueRecord,
     Kind,
     Level,
     OpeningRecord,
-    RevisionGroup,
-    RevisionRecord,
-    Rollout,
     StageRecord,
 )
 from swarm.round.report import Outcome, RoundReport
-from swarm.round.stages import CritiqueWork, answer, critique, encode_prompt, revise
+from swarm.round.stages import answer, critique, encode_prompt, revise
+from swarm.round.weights import WeightsExchange
+from swarm.round.writing import RecordWriter
 from swarm.training.learner import Completion, Learner
 
 logger = logging.getLogger(__name__)
@@ -78,6 +73,7 @@ class Driver:
         openings: Openings | None = None,
         spent: Collection[str] = (),
         published: Collection[str] = (),
+        weights: WeightsExchange | None = None,
     ) -> None:
         """
         Args:
@@ -87,9 +83,10 @@ class Driver:
             openings: the answers to the recipe's sealed items, where this peer is their author's.
             spent: the seals that were opened in rounds before this run.
             published: the fingerprints of weights that all can have: what they sample can be replayed.
+            weights: where peers publish the weights that they sample with; None where they keep them.
         """
         self._peer_id = peer_id
-        self._swarm = swarm
+        self._writer = RecordWriter(peer_id, swarm, learner)
         self._recipe = recipe
         self._clock = clock
         self._learner = learner
@@ -103,13 +100,10 @@ class Driver:
         self._noise = peer_id.encode() + (b"" if openings is None else secrets.token_bytes(16))
         self._spent = set(spent)
         self._published = set(published)
+        self._weights = weights
         self._sealed = bool(prompts_by_seal(recipe))
         self._seconds_per_group: float | None = None
         self._update_s_per_group: float | None = None
-
-    def weights_published(self, fingerprint: str) -> None:
-        """From now on everybody can have the weights of this fingerprint."""
-        self._published.add(fingerprint)
 
     def run(self, number: int, ordinal: int, seed: bytes, company: Company) -> Outcome:
         """Run a round up to and including the update.
@@ -150,6 +144,8 @@ class Driver:
                 due = self._clock.due(number, stage)
                 self._emit("waiting", round=number, stage=stage, until=due)
                 notes = self._exchange.wait(number, stage, waited_for, due)
+                if self._weights is not None and stage == "answer":
+                    self._weights.publish()  # not before: with them and the seed anybody could have told the answers
                 self._exchange.reveal(own)
                 announced = {peer: note.groups for peer, (_, note) in notes.items()}
                 accused = self._exchange.accused(number) - {self._peer_id}
@@ -159,7 +155,12 @@ class Driver:
             if stage == "answer":
                 book.committed = {peer: said.expires for peer, (said, _) in notes.items()}
             rows.update({(stage, row.peer_id): row for row in self._exchange.seen(stage, notes)})
-            accepted = {peer for peer, item in received.items() if self._accept(item, reader, book, rows, report)}
+            replayed = self._weights.drawn(seed, received) if self._weights and stage == "answer" else None
+            accepted = {
+                peer
+                for peer, item in received.items()
+                if self._accept(item, reader, book, rows, report, replayed == peer)
+            }
             for peer in accused:  # what it said keeps its place in the round, and nobody looks at it any more
                 book.forget(peer)
                 rows.update({key: replace(row, body=b"") for key, row in rows.items() if row.peer_id == peer})
@@ -172,7 +173,7 @@ class Driver:
             tasks = self._tasks(number, reader)
             answers = answer(self._learner, self._recipe, tasks, seed + self._noise)
             self._plant(seed, tasks, answers)
-            committed = publish(self._answer_record(number, answers))
+            committed = publish(self._writer.answers(number, answers, self._level()))
         roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
         report.partners = len(book.answers) - 1
         drawn = self._assigner.draw(number, seed, roster)
@@ -186,7 +187,7 @@ class Driver:
                 if self._peer_id in judges and item.author in book.answers
             }
             critiques = critique(self._learner, self._recipe, work, seed + self._noise)
-            committed = publish(self._critique_record(number, critiques))
+            committed = publish(self._writer.critiques(number, critiques, self._level()))
             report.critiques = sum(len(piece.completions) for piece in critiques)
             report.verdicts = sum(len(piece.verdicts) for piece in critiques)
         authors = set(book.answers)
@@ -202,7 +203,7 @@ class Driver:
         with self._stage(report, number, "revise"):
             own_items = self._criticised(reader, assigned)
             revisions = self._revise(reader, own_items, seed)
-            committed = publish(self._revision_record(number, own_items, revisions))
+            committed = publish(self._writer.revisions(number, own_items, revisions, self._level()))
             report.revisions = sum(map(len, revisions))
         collect(committed, lambda peers: authors & set(peers), lambda: company.expected() & authors)
         if opened is not None:  # only now: the answers would have helped those who revise
@@ -265,7 +266,7 @@ class Driver:
             return None
         tasks = [reader.task(item.author, item.task) for item in assigned]
         due = self._openings.due(seed, self._recipe.audits.share, tasks, self._spent)
-        return OpeningRecord(**self._envelope(number), groups=tuple(due))
+        return self._writer.openings(number, due)
 
     def _collect_openings(self, number: int, book: Book, rows: Rows, report: RoundReport) -> None:
         """Openings are committed to while others revise, and shown after that: nobody has to wait for them."""
@@ -277,7 +278,9 @@ class Driver:
             book.add(item.record)
             rows["open", author] = item.row
 
-    def _accept(self, item: Received, reader: Reader, book: Book, rows: Rows, report: RoundReport) -> bool:
+    def _accept(
+        self, item: Received, reader: Reader, book: Book, rows: Rows, report: RoundReport, replayed: bool
+    ) -> bool:
         record = item.record
         assert not isinstance(record, OpeningRecord), "openings hold no tokens"
         same_tokens = record.tokenizer == self._learner.tokenizer_fingerprint
@@ -285,7 +288,7 @@ class Driver:
         if same_tokens and max(tokens, default=0) >= self._learner.vocabulary_size:
             self._exchange.refused["token out of range"] += 1
             return False
-        if isinstance(record, AnswerRecord) and (wrong := reader.replay_one(record, self._peer_id)):
+        if isinstance(record, AnswerRecord) and (wrong := self._replay(record, reader, replayed)):
             logger.warning("refused the answers of %s: %s", record.peer_id, wrong)
             self._exchange.refused["not replayed"] += 1
             return False
@@ -293,6 +296,14 @@ class Driver:
         rows[record.stage, record.peer_id] = item.row
         report.rollouts_fetched += sum(len(group.rollouts) for group in record.groups)
         return True
+
+    def _replay(self, record: AnswerRecord, reader: Reader, drawn: bool) -> str | None:
+        """What a spot check of the rollouts finds: under the own weights where they are the author's, and, where it is
+        drawn, under those that the author has published."""
+        if drawn and record.level != "none" and record.fingerprint != self._learner.fingerprint:
+            assert self._weights is not None
+            return self._weights.check(record, lambda: reader.replay_one(record, self._peer_id))
+        return reader.replay_one(record, self._peer_id)
 
     def _same_model(self, record: AnswerRecord) -> bool:
         return (record.model, record.tokenizer) == (self._learner.name[:200], self._learner.tokenizer_fingerprint)
@@ -345,53 +356,10 @@ class Driver:
         judge = self._calibration(self._peer_id)
         report.informedness = round(judge.informedness, 4) if judge.audits else None
 
-    def _answer_record(self, number: int, answers: Sequence[Sequence[Completion]]) -> AnswerRecord:
-        groups = tuple(AnswerGroup(task=task, rollouts=_rollouts(found)) for task, found in enumerate(answers))
-        return AnswerRecord(**self._header(number), groups=groups)
-
-    def _critique_record(self, number: int, critiques: Sequence[CritiqueWork]) -> CritiqueRecord:
-        groups = tuple(
-            CritiqueGroup(
-                author=work.item.author,
-                task=work.item.task,
-                sample=work.item.sample,
-                verdicts=tuple(round(verdict, 4) for verdict in work.verdicts),
-                rollouts=_rollouts(work.completions),
-            )
-            for work in critiques
-        )
-        return CritiqueRecord(**self._header(number), groups=groups)
-
-    def _revision_record(
-        self, number: int, items: Sequence[tuple[Item, dict[str, str]]], revisions: Sequence[Sequence[Completion]]
-    ) -> RevisionRecord:
-        groups = tuple(
-            RevisionGroup(task=item.task, sample=item.sample, judges=tuple(critiques), rollouts=_rollouts(found))
-            for (item, critiques), found in zip(items, revisions, strict=True)
-        )
-        return RevisionRecord(**self._header(number), groups=groups)
-
-    def _envelope(self, number: int) -> dict[str, Any]:
-        return {
-            "protocol": PROTOCOL,
-            "swarm": self._swarm,
-            "round": number,
-            "peer_id": self._peer_id,
-            "salt": secrets.token_hex(16),
-        }
-
-    def _header(self, number: int) -> dict[str, Any]:
-        return {
-            **self._envelope(number),
-            "model": self._learner.name[:200],
-            "fingerprint": self._learner.fingerprint,
-            "tokenizer": self._learner.tokenizer_fingerprint,
-            "level": self._level(),
-        }
-
     def _level(self) -> Level:
         """What others can check."""
-        if self._learner.fingerprint not in self._published:
+        public = self._weights is not None and self._learner.can_publish
+        if not public and self._learner.fingerprint not in self._published:
             return "none"
         return "replicate" if self._openings is None else "audit"
 
@@ -411,18 +379,6 @@ class Driver:
         started = time.monotonic()
         yield
         report.seconds[what] = round(report.seconds.get(what, 0.0) + time.monotonic() - started, 3)
-
-
-def _rollouts(completions: Sequence[Completion]) -> tuple[Rollout, ...]:
-    return tuple(
-        Rollout(
-            tokens=completion.tokens,
-            logprobs=tuple(round(min(value, 0.0), 6) for value in completion.logprobs),
-            finished=completion.finished,
-            text=completion.text,
-        )
-        for completion in completions
-    )
 
 
 def _why_nothing(own: Sequence[Group], report: RoundReport, skipped: str | None) -> str | None:

@@ -27,7 +27,8 @@ from swarm.round.exchange import POLL_S, logger
 from swarm.round.stages import encode_prompt
 from swarm.round.wire import NOT_DELIVERED, Digest, RecordRefused, Wire, note_bytes, read_note
 from swarm.training.learner import Learner
-from swarm.training.merging import Delta, DeltaRefused, decode, encode, learning_rate, max_blob_bytes, merge
+from swarm.training.merging import Delta, decode, encode, learning_rate, max_blob_bytes, merge
+from swarm.training.wire import WeightsRefused
 
 SLOT = "merge"
 """One slot for all rounds, so that whoever comes late finds the latest weights of everybody."""
@@ -216,7 +217,7 @@ class Merger:
                 continue
             try:
                 deltas[min(peers)] = decode(blobs[reference], like)
-            except DeltaRefused as error:
+            except WeightsRefused as error:
                 refused[error.reason] += 1
                 logger.info("refused the weights of %s: %s", min(peers), error)
         return deltas

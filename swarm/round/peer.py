@@ -46,6 +46,7 @@ from swarm.round.report import Outcome
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
+from swarm.round.weights import WeightsExchange
 from swarm.settlement.epochs import Epochs
 from swarm.settlement.settler import Settler
 from swarm.training.checkpoint import Snapshot
@@ -325,6 +326,7 @@ class Peer:
             assigner=self._assigner(clock),
             openings=self._openings,
             published=self._common,
+            weights=self._weights_exchange(),
             spent=spent_by(recipe, (decode_openings(body) for body in self._journal.bodies("open"))),
         )
         recipe_watch = RecipeWatch(self._membership.registry, recipe.hash(), self._emit)
@@ -352,6 +354,12 @@ class Peer:
         except Stopped:
             return rounds is None
         return True
+
+    def _weights_exchange(self) -> WeightsExchange | None:
+        if not self._recipe.audits.publish_weights:
+            return None
+        me = self._identity.peer_id
+        return WeightsExchange(peer_id=me, recipe=self._recipe, learner=self._learner, network=self._network)
 
     def _assigner(self, clock: Clock) -> Assigner:
         registry = self._membership.registry

@@ -1,7 +1,8 @@
 """One peer's model: it answers, judges and learns. The facade of this room; others need no more than this file."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +13,11 @@ import torch
 from swarm.errors import SwarmError
 from swarm.recipe.schema import Grpo, StageSettings
 from swarm.recipe.schema import Model as ModelSettings
-from swarm.training import checkpoint, memory, text
+from swarm.training import checkpoint, memory, text, wire
 from swarm.training.energy import Energy
 from swarm.training.grpo import Plan, TrainingGroup, Updater, UpdateReport
 from swarm.training.layout import Tokens
-from swarm.training.merging import MAX_BLOB_BYTES, Delta, Origin
+from swarm.training.merging import Delta, Origin
 from swarm.training.model import Loaded, fingerprint_of, load
 from swarm.training.replay import Replayed, replay
 from swarm.training.sampler import Drawn, LocalSampler, Sampler, noise
@@ -67,7 +68,7 @@ class Learner:
         self._sampler: Sampler = LocalSampler(loaded.parts, loaded.device, loaded.end_ids, loaded.pad)
         self._updater = Updater(loaded, grpo, seed=seed)
         self._fingerprint: str | None = None
-        small = 2 * sum(weight.numel() for weight in loaded.trainable.values()) < MAX_BLOB_BYTES
+        small = 2 * sum(weight.numel() for weight in loaded.trainable.values()) < wire.MAX_BLOB_BYTES
         self._origin = Origin(loaded.trainable) if small else None
 
     @classmethod
@@ -236,6 +237,32 @@ class Learner:
         assert self._origin is not None
         self._origin.move_to(delta)
         self._fingerprint = None
+
+    @property
+    def can_publish(self) -> bool:
+        """Whether the trainable weights, exactly as they are, fit into a blob."""
+        return wire.max_blob_bytes(self._loaded.trainable) <= wire.MAX_BLOB_BYTES
+
+    def weights(self) -> bytes:
+        """The trainable weights as they are: whoever has the same starting model has this one with them."""
+        return wire.encode(self._loaded.trainable)
+
+    @contextmanager
+    def with_weights(self, blob: bytes) -> Iterator[None]:
+        """Have the `weights` of another learner while the block runs, then the own ones again.
+
+        Raises:
+            WeightsRefused: the blob holds no weights of this model; the block does not run.
+        """
+        others = wire.decode(blob, self._loaded.trainable)
+        own, fingerprint = self._loaded.copy_weights(), self._fingerprint
+        try:
+            self._loaded.set_weights(others)
+            self._fingerprint = None
+            yield
+        finally:
+            self._loaded.set_weights(own)
+            self._fingerprint = fingerprint
 
     def set_learning_rate(self, learning_rate: float) -> None:
         self._updater.set_learning_rate(learning_rate)

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
-from swarm.errors import SwarmError
 from swarm.recipe.schema import MergeRule
+from swarm.training import wire
 from swarm.training.model import fingerprint_of
 
 Delta = dict[str, torch.Tensor]
@@ -28,17 +26,6 @@ OUTLIER = 5.0
 out."""
 MAX_CHANGE = 100.0
 """No weight of a model moves that far; above it, sums of squares could overflow."""
-MAX_BLOB_BYTES = 48 * 2**20
-"""Learners with more trainable weights than fit into this keep theirs to themselves: at 10 Mbit/s it takes 40 s."""
-_HEADER_BYTES_PER_TENSOR = 512
-
-
-class DeltaRefused(SwarmError):
-    """A blob that is no delta of this model. `reason` is a word or two, for counting."""
-
-    def __init__(self, reason: str, what: str) -> None:
-        super().__init__(what)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -73,38 +60,22 @@ class Origin:
 
 
 def encode(delta: Delta) -> bytes:
-    """A delta as safetensors in bfloat16: two bytes per weight, each rounded by at most 1/256 of its own size."""
-    return save({name: tensor.to("cpu", torch.bfloat16).contiguous() for name, tensor in delta.items()})
+    """A delta in bfloat16: two bytes per weight, each rounded by at most 1/256 of its own size."""
+    return wire.encode(delta, torch.bfloat16)
 
 
 def max_blob_bytes(like: Delta) -> int:
     """No blob of `encode` for a delta of these names and shapes is longer."""
-    return 8 + sum(2 * tensor.numel() + _HEADER_BYTES_PER_TENSOR for tensor in like.values())
+    return wire.max_blob_bytes(like, torch.bfloat16)
 
 
 def decode(blob: bytes, like: Delta) -> Delta:
     """The delta in a blob, with exactly the names and shapes of `like`, on its device, in fp32.
 
     Raises:
-        DeltaRefused: it is too long, no safetensors, of another model, not bfloat16, or holds a number that is not
-            finite. Uses no more memory than a few times the size of `like`.
+        WeightsRefused: see `wire.decode`; no weight of a model moves by more than `MAX_CHANGE`.
     """
-    if len(blob) > max_blob_bytes(like):
-        raise DeltaRefused("too large", f"a delta of {len(blob)} bytes; {max_blob_bytes(like)} are allowed")
-    try:
-        tensors = load(blob)
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise DeltaRefused("garbage", f"a delta that is no safetensors file: {error}") from error
-    if {name: tensor.shape for name, tensor in tensors.items()} != {name: own.shape for name, own in like.items()}:
-        raise DeltaRefused("another model", "a delta with names or shapes that are not this model's")
-    if any(tensor.dtype != torch.bfloat16 for tensor in tensors.values()):
-        raise DeltaRefused("garbage", "a delta that is not in bfloat16")
-    largest = [float(tensor.abs().max()) for tensor in tensors.values() if tensor.numel()]
-    if not all(map(math.isfinite, largest)):
-        raise DeltaRefused("not finite", "a delta with a number that is not finite")
-    if max(largest, default=0.0) > MAX_CHANGE:
-        raise DeltaRefused("too long", f"a delta that moves a weight by more than {MAX_CHANGE:g}")
-    return {name: tensors[name].to(own.device, torch.float32) for name, own in like.items()}
+    return wire.decode(blob, like, torch.bfloat16, MAX_CHANGE)
 
 
 def merge(

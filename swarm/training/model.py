@@ -4,7 +4,7 @@ Only safetensors are read and no code that comes with a model is run.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +40,14 @@ class Loaded:
     @property
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+    def copy_weights(self) -> dict[str, torch.Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.trainable.items()}
+
+    @torch.no_grad()
+    def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, weight in self.trainable.items():
+            weight.copy_(weights[name])
 
 
 def load(directory: Path, settings: ModelSettings, *, seed: int, device: str | None) -> Loaded:

@@ -27,11 +27,12 @@ from swarm.round import records
 from swarm.round.accusation import ProofNote
 from swarm.round.merging import MergeNote
 from swarm.round.records import DoneNote, LiveNote, StageNote
+from swarm.round.weights import WeightsNote
 from swarm.round.wire import RecordRefused, note_bytes, read_note
 from swarm.settlement import documents
 from swarm.settlement.documents import BlobNote, Manifest, SettledNote, Statement, VoteNote
-from swarm.training import merging
-from swarm.training.merging import DeltaRefused
+from swarm.training import merging, wire
+from swarm.training.wire import WeightsRefused
 
 MIB = 2**20
 ME = Identity(b"\x05" * 32)
@@ -89,7 +90,9 @@ DECODERS = {
     ),
     "subkey": Decoder(decode_subkey, Refused, MIB, msgpack.packb(ME.peer_id)),
     "proofs": Decoder(partial(decode_proofs, "s"), Refused, MIB, encode_proofs([PROOF] * MAX_PROOFS)),
-    "delta": Decoder(lambda raw: merging.decode(raw, DELTA), DeltaRefused, MIB, merging.encode(DELTA)),
+    "delta": Decoder(lambda raw: merging.decode(raw, DELTA), WeightsRefused, MIB, merging.encode(DELTA)),
+    "weights": Decoder(lambda raw: wire.decode(raw, DELTA), WeightsRefused, MIB, wire.encode(DELTA)),
+    "weights note": note(WeightsNote, fingerprint=SHA, sha256=SHA, size=5),
     "blob request": Decoder(decode_request, Refused, MIB, encode_request(BlobRef(SHA, 5))),
     "dial-back request": Decoder(dialback.decode_request, Refused, MIB, dialback.encode_request(4001)),
     "dial-back answer": Decoder(

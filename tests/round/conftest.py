@@ -16,6 +16,7 @@ from swarm.round.driver import Driver
 from swarm.round.exchange import Exchange
 from swarm.round.openings import Openings
 from swarm.round.report import Outcome
+from swarm.round.weights import WeightsExchange
 from swarm.simulate.network import Ether, SimulatedNetwork
 from swarm.training.learner import Learner
 from swarm.training.obtain import obtain
@@ -50,7 +51,8 @@ class Bench:
     audits: dict[str, list] = field(default_factory=dict)
     played: int = 0
 
-    def add(self, identity: Identity, openings: Openings | None = None) -> str:
+    def add(self, identity: Identity, openings: Openings | None = None, *, published: bool = False) -> str:
+        """`published`: everybody can have the weights that this peer starts with."""
         me = identity.peer_id
         folder = obtain("tiny", lambda line: None)
         self.networks[me] = SimulatedNetwork(self.ether, identity)
@@ -68,8 +70,14 @@ class Bench:
             ),
             emit=Emitter(lambda event: None, me),
             openings=openings,
+            published={self.learners[me].fingerprint} if published else (),
+            weights=self._weights(me) if self.recipe.audits.publish_weights else None,
         )
         return me
+
+    def _weights(self, me: str) -> WeightsExchange:
+        learner, network = self.learners[me], self.networks[me]
+        return WeightsExchange(peer_id=me, recipe=self.recipe, learner=learner, network=network)
 
     def play(self, *, others: frozenset = frozenset()) -> dict[str, Outcome]:
         """The next round of all peers at once. `others` publish by other means and are waited for too."""
@@ -96,18 +104,19 @@ class Bench:
         return outcomes
 
 
-def make_bench(peers: int, **sharing: int) -> Bench:
-    """So many peers on the tiny recipe, with a few things changed in how they share."""
+def make_bench(peers: int, *, published: bool = False, audits: dict | None = None, **sharing: int) -> Bench:
+    """So many peers on the tiny recipe, with a few things changed in how they audit and share."""
     tiny = catalogue.find("tiny")
     recipe = tiny.model_copy(
         update={
             "tasks": tiny.tasks.model_copy(update={"shared": 4, "own": 4}),
             "sharing": tiny.sharing.model_copy(update=sharing),
+            "audits": tiny.audits.model_copy(update=audits or {}),
         }
     )
     bench = empty_bench(recipe)
     for secret in range(1, peers + 1):
-        bench.add(Identity(bytes([secret]) * 32))
+        bench.add(Identity(bytes([secret]) * 32), published=published)
     return bench
 
 

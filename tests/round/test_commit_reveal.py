@@ -68,9 +68,7 @@ class Played:
     """A round of two whose starting weights everybody has; what the first announced, and those weights."""
 
     def __init__(self):
-        self.bench = make_bench(2)
-        for me, driver in self.bench.drivers.items():
-            driver.weights_published(self.bench.learners[me].fingerprint)
+        self.bench = make_bench(2, published=True)
         self.outcomes = self.bench.play()
         self.me = next(iter(self.outcomes))
         recipe = self.bench.recipe
@@ -141,9 +139,7 @@ def test_false_logprobs_texts_and_ends_show(played):
 
 def test_a_round_refuses_what_does_not_replay(played):
     """A peer that names the common weights and samples by noise of its own choice."""
-    bench = make_bench(2)
-    for me, driver in bench.drivers.items():
-        driver.weights_published(bench.learners[me].fingerprint)
+    bench = make_bench(2, published=True)
     cheat = Identity(b"\x07" * 32)
     network = SimulatedNetwork(bench.ether, cheat)
     record = played.record.model_copy(update={"peer_id": cheat.peer_id})  # honest, but by the noise of another

@@ -96,8 +96,7 @@ def test_a_round_with_sealed_items(tmp_path):
     recipe, openings = sealed_recipe(tmp_path)
     bench = empty_bench(recipe)
     for secret in (1, 2, 3):
-        me = bench.add(Identity(bytes([secret]) * 32), openings if secret == 1 else None)
-        bench.drivers[me].weights_published(bench.learners[me].fingerprint)
+        bench.add(Identity(bytes([secret]) * 32), openings if secret == 1 else None, published=True)
     first = bench.play()
     found = []
     for outcome in first.values():

@@ -11,7 +11,6 @@ from safetensors.torch import save
 from swarm.recipe.schema import Lora
 from swarm.training.merging import (
     MAX_CHANGE,
-    DeltaRefused,
     combine,
     decode,
     encode,
@@ -19,6 +18,7 @@ from swarm.training.merging import (
     max_blob_bytes,
     merge,
 )
+from swarm.training.wire import WeightsRefused
 from tests.training.training_helpers import experience, weights
 
 RULES = ("mean", "median", "trimmed_mean", "reward_weighted")
@@ -118,7 +118,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_delta_of_this_model_is_refused(case):
     blob, reason = REFUSED[case]
-    with pytest.raises(DeltaRefused) as refused:
+    with pytest.raises(WeightsRefused) as refused:
         decode(blob, OWN)
     assert refused.value.reason == reason
 
@@ -131,7 +131,7 @@ def test_no_bytes_make_it_crash(noise, place, inside):
     blob = good[:place] + noise + good[place + len(noise) :] if inside else noise
     try:
         found = decode(blob, OWN)
-    except DeltaRefused:
+    except WeightsRefused:
         return
     assert all(torch.isfinite(tensor).all() for tensor in found.values())
 

@@ -19,9 +19,7 @@ from tests.round.conftest import SEED, make_bench
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """The home of one of three peers after a round whose starting weights everybody has."""
-    bench = make_bench(3)
-    for me, driver in bench.drivers.items():
-        driver.weights_published(bench.learners[me].fingerprint)
+    bench = make_bench(3, published=True)
     me, outcome = next(iter(bench.play().items()))
     folder = tmp_path_factory.mktemp("home")
     journal = Journal(folder / "journal.sqlite")
