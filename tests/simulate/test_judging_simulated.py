@@ -6,9 +6,10 @@ from functools import cache
 import pytest
 
 from swarm.simulate.command import main
-from swarm.simulate.judging import Settings, simulate
+from swarm.simulate.judging import SWARM, Settings, _Simulation, simulate
 from swarm.simulate.judging_measures import Judged, ceiling, kendall, majority_rule, mean_rule, naive_points
 from swarm.simulate.judging_peers import ADVERSARIES
+from swarm.simulate.network import Ether, SimulatedNetwork
 
 PEERS, SHARE, ROUNDS = 10, 0.4, 24
 
@@ -101,3 +102,35 @@ def test_a_simulation_tells_how_good_a_jury_could_be():
     found = result("griefer")
     assert found.as_json()["ceiling"] == round(found.ceiling, 4)
     assert found.real.jury_accuracy - 0.01 <= found.ceiling <= 1
+
+
+class _Networked(_Simulation):
+    """The same simulation with the real network of each peer, over libp2p in memory, in place of a table."""
+
+    def __init__(self, settings, ether):
+        self._ether = ether
+        super().__init__(settings)
+
+    def _place(self, who):
+        seat = super()._place(who)
+        network, put = SimulatedNetwork(self._ether, seat._identity), seat.put
+
+        def put_in_both(data):  # the simulation looks on the table for who has revealed
+            put(data)
+            return network.put(data)
+
+        seat.announce, seat.read, seat.put = network.announce, network.read, put_in_both
+        seat.fetch_many = network.fetch_many
+        return seat
+
+
+def test_the_table_shows_what_the_network_does():
+    settings = Settings(peers=6, adversary="clique", share=0.34, rounds=4, seed=2)
+    ether = Ether(SWARM)
+    try:
+        networked = _Networked(settings, ether)
+        found = networked.run()
+        assert networked._table.said == {}, "nothing was said but over the network"
+    finally:
+        ether.close()
+    assert found == simulate(settings)
