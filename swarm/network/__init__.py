@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from swarm.network.blobs import BlobRef, BlobUnavailable
     from swarm.network.invite import Invite
     from swarm.network.node import Network
+    from swarm.network.serving import UploadLimits
     from swarm.network.traffic import Traffic
-    from swarm.network.transfer import UploadLimits
 
 __all__ = ["Announcement", "BlobRef", "BlobUnavailable", "Invite", "Network", "Traffic", "UploadLimits"]
 
@@ -23,7 +23,7 @@ _MODULES = {
     "Invite": "invite",
     "Network": "node",
     "Traffic": "traffic",
-    "UploadLimits": "transfer",
+    "UploadLimits": "serving",
 }
 
 

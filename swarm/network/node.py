@@ -30,12 +30,13 @@ from swarm.network.daemon import Daemon, kill_now, start_daemon
 from swarm.network.dht import SwarmNode
 from swarm.network.dialback import CALL_S, Answer, DialBack
 from swarm.network.equivocation import Proof, Witness
+from swarm.network.fetching import Fetcher
 from swarm.network.meeting import CONNECT_TIMEOUT_S, Meeting
 from swarm.network.members import Members
 from swarm.network.protocol import SwarmProtocol
 from swarm.network.reach import Reach
+from swarm.network.serving import BlobService, UploadLimits
 from swarm.network.traffic import Queues, Traffic
-from swarm.network.transfer import BlobService, Fetcher, UploadLimits
 from swarm.network.validation import AnnouncementValidator
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from swarm.network.daemon import quiet_hivemind
 from swarm.network.members import Members
 from swarm.network.node import Network
 from swarm.network.reach import Reach
-from swarm.network.transfer import UploadLimits
+from swarm.network.serving import UploadLimits
 from swarm.simulate.transport import Line, Medium, MemoryP2P
 
 _START_TIMEOUT_S = 60.0

@@ -1,13 +1,7 @@
-"""Blobs between peers.
+"""Blobs that this peer gets from others; `serving` says how they travel.
 
-Promise to the one who fetches: `fetch` returns the blob or raises within its deadline, whatever the providers do;
-lies, silence and death of one provider lead to the next, which goes on where a stream broke off. Promise to the one
-who serves: requests are 49 bytes,
-uploads are limited in number and per remote peer in bytes and requests, and a slow reader is dropped.
-
-Up to 1 MiB a blob is one unary answer, a status byte and the blob. Above, it is a raw stream: 49 bytes one way, a
-status byte and the blob the other way, since hivemind's own message streams read any length that the other side
-claims.
+Promise: `fetch` returns the blob or raises within its deadline, whatever the providers do; lies, silence and death of
+one provider lead to the next, which goes on where a stream broke off.
 """
 
 import asyncio
@@ -21,8 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
-from hivemind.p2p import P2P, P2PContext, PeerID, ServicerBase
-from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
+from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import (
     P2PDaemonError,
     P2PHandlerError,
@@ -33,46 +26,17 @@ from hivemind.p2p.p2p_daemon_bindings.utils import (
 from hivemind.proto import p2pd_pb2, runtime_pb2
 
 from swarm.identity.key import public_key_of
-from swarm.network.announcements import Refused
-from swarm.network.blobs import (
-    CHUNK_BYTES,
-    REQUEST_BYTES,
-    UNARY_MAX_BYTES,
-    BlobRef,
-    BlobStore,
-    BlobUnavailable,
-    decode_request,
-    encode_request,
-)
-from swarm.network.limits import GUESTS, Rate, TokenBuckets
-from swarm.network.members import Members
+from swarm.network.blobs import CHUNK_BYTES, UNARY_MAX_BYTES, BlobRef, BlobStore, BlobUnavailable, encode_request
+from swarm.network.serving import BUSY, CHUNK_TIMEOUT_S, FIRST_BYTE_TIMEOUT_S, HERE, MISSING, BlobService
 from swarm.network.traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
-FIRST_BYTE_TIMEOUT_S = 10.0
-CHUNK_TIMEOUT_S = 10.0
 _TRIES_PER_PROVIDER = 3
 _PROGRESS_BYTES = 8 * 1024
 _TOLD_CHARS = 160
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.3, 3.0
-_HERE, _MISSING, _BUSY, _MALFORMED = 0, 1, 2, 3
-_LONGEST_THROTTLE_S = 5.0
 _SLOWEST_BYTES_PER_S = 32 * 1024
-_BYTES_PER_S = Rate(per_second=32 * 1024**2, burst=192 * 1024**2)
-_REQUESTS_PER_S = Rate(per_second=50, burst=200)
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """What one peer gives away. `uploads` at the same time in all, `uploads_per_peer` of them to one remote peer."""
-
-    uploads: int = 16
-    uploads_per_peer: int = 4
-    memory_bytes: int = 256 * 1024**2
-    """Of all blobs that are being uploaded."""
-    bytes_per_s: Rate = _BYTES_PER_S
-    requests_per_s: Rate = _REQUESTS_PER_S
 
 
 class _Failed(Exception):
@@ -81,149 +45,6 @@ class _Failed(Exception):
     def __init__(self, why: str, costs: int = 1) -> None:
         super().__init__(why)
         self.costs = costs
-
-
-class BlobService(ServicerBase):
-    """Serves the blobs of a store to other peers."""
-
-    _rpc_handlers = None
-    _stub_type = None
-    namespace = ""
-
-    @classmethod
-    def bound_to(cls, namespace: str) -> "type[BlobService]":
-        """A class whose calls carry the swarm's name."""
-        return type("BlobService", (cls,), {"namespace": namespace, "_rpc_handlers": None, "_stub_type": None})
-
-    def __init__(
-        self, store: BlobStore, members: Members, traffic: Traffic, refused: "Counter[str]", limits: UploadLimits
-    ) -> None:
-        self._store, self._members, self._traffic, self._refused, self._limits = (
-            store,
-            members,
-            traffic,
-            refused,
-            limits,
-        )
-        self._requests = TokenBuckets(limits.requests_per_s)
-        self._bytes = TokenBuckets(limits.bytes_per_s)
-        self._uploads: Counter[str] = Counter()
-        self._memory = 0
-
-    @classmethod
-    def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
-        return f"{cls.namespace}.blob.{method_name}"
-
-    async def serve_on(self, p2p: P2P) -> None:
-        """Begin to answer requests that arrive at `p2p`."""
-        await self.add_p2p_handlers(p2p)
-        await p2p.add_binary_stream_handler(self._get_handle_name(None, "stream"), self._stream)
-
-    async def rpc_small(self, request: runtime_pb2.ExpertInfo, context: P2PContext) -> runtime_pb2.ExpertInfo:
-        """Answer with a status byte, followed by the blob if it is here and of at most 1 MiB."""
-        return runtime_pb2.ExpertInfo(
-            serialized_info=await self._answer(request.serialized_info, self._name(context.remote_id))
-        )
-
-    async def _answer(self, raw: bytes, name: str) -> bytes:
-        try:
-            ref, start = self._accept(raw, name)
-            if start or ref.size > UNARY_MAX_BYTES:
-                raise Refused("malformed blob request")
-        except Refused as error:
-            return bytes([self._refuse(error)])
-        self._begin(name, ref)
-        try:
-            data = await asyncio.to_thread(self._store.get, ref)
-            if data is None:
-                return bytes([_MISSING])
-            wait_s = self._bytes.owe(name, len(data))
-            if wait_s > _LONGEST_THROTTLE_S:
-                return bytes([self._refuse(Refused("too many bytes"))])
-            await asyncio.sleep(wait_s)
-            self._count_out(len(data), whole=True)
-            return bytes([_HERE]) + data
-        finally:
-            self._end(name, ref)
-
-    async def _stream(self, info: StreamInfo, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        name = self._name(info.peer_id)
-        with closing(writer):
-            try:
-                raw = await asyncio.wait_for(reader.readexactly(REQUEST_BYTES), FIRST_BYTE_TIMEOUT_S)
-                ref, start = self._accept(raw, name)
-            except Refused as error:
-                writer.write(bytes([self._refuse(error)]))
-                return
-            except (TimeoutError, asyncio.IncompleteReadError, OSError):
-                self._refused["malformed blob request"] += 1
-                return
-            self._begin(name, ref)
-            try:
-                await self._upload(ref, start, name, writer)
-            except (TimeoutError, OSError) as error:
-                _log.debug("upload to %s stopped: %r", info.peer_id, error)
-            finally:
-                self._end(name, ref)
-
-    async def _upload(self, ref: BlobRef, first: int, name: str, writer: asyncio.StreamWriter) -> None:
-        data = await asyncio.to_thread(self._store.get, ref)
-        if data is None:
-            writer.write(bytes([_MISSING]))
-            return
-        writer.write(bytes([_HERE]))
-        for start in range(first, len(data), CHUNK_BYTES):
-            chunk = data[start : start + CHUNK_BYTES]
-            wait_s = self._bytes.owe(name, len(chunk))
-            if wait_s > _LONGEST_THROTTLE_S:
-                self._refuse(Refused("too many bytes"))
-                return
-            if wait_s:
-                await asyncio.sleep(wait_s)
-            writer.write(chunk)
-            await asyncio.wait_for(writer.drain(), CHUNK_TIMEOUT_S)
-            self._count_out(len(chunk))
-        self._traffic.blobs_out += 1
-
-    def _accept(self, raw: bytes, name: str) -> tuple[BlobRef, int]:
-        if not self._requests.take(name, 1):
-            raise Refused("too many blob requests")
-        ref, start = decode_request(raw)
-        limits = self._limits
-        if self._uploads.total() >= limits.uploads or self._uploads[name] >= limits.uploads_per_peer:
-            raise Refused("too many uploads")
-        if self._memory and self._memory + ref.size > limits.memory_bytes:
-            raise Refused("too many uploads")
-        return ref, start
-
-    def _refuse(self, error: Refused) -> int:
-        self._refused[error.reason] += 1
-        return _MALFORMED if error.reason == "malformed blob request" else _BUSY
-
-    def uploads(self) -> int:
-        """How many are under way."""
-        return self._uploads.total()
-
-    def _begin(self, name: str, ref: BlobRef) -> None:
-        self._uploads[name] += 1
-        self._memory += ref.size
-
-    def _end(self, name: str, ref: BlobRef) -> None:
-        self._memory -= ref.size
-        self._uploads[name] -= 1
-        if self._uploads[name] <= 0:
-            del self._uploads[name]
-
-    def _name(self, remote: PeerID) -> str:
-        peer_id = str(remote.to_base58())
-        member = self._members.known(peer_id)
-        if member is None:
-            self._members.ask(peer_id)
-        return peer_id if member else GUESTS
-
-    def _count_out(self, size: int, whole: bool = False) -> None:
-        self._traffic.bytes_out += size
-        self._traffic.blobs_out += whole
 
 
 class Fetcher:
@@ -427,11 +248,11 @@ def _told(error: Exception) -> str:
 
 
 def _check_status(status: bytes) -> None:
-    if status == bytes([_HERE]):
+    if status == bytes([HERE]):
         return
-    if status == bytes([_MISSING]):
+    if status == bytes([MISSING]):
         raise _Failed("does not have it")
-    if status == bytes([_BUSY]):
+    if status == bytes([BUSY]):
         raise _Failed("is busy", costs=0)
     raise _Failed(
         "closed the stream" if not status else "answered nonsense", costs=_TRIES_PER_PROVIDER if status else 1
