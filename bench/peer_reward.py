@@ -11,6 +11,7 @@ reward of an answer:
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -41,6 +42,7 @@ RESULT = RESULTS / "peer-reward.md"
 LINES = RESULTS / "peer-reward.jsonl"
 ARMS = ("verifier", "jury", "majority")
 AUDIT_SHARE = 0.2
+"""Of the judged groups, never more are opened."""
 HELDOUT = 64
 Row = dict[str, Any]
 Work = list[tuple[Task, list[Completion]]]
@@ -70,7 +72,7 @@ def train(case: tuple[str, int], peers: int, rounds: int, every: int, device: st
             raw = [_verdicts(learners, recipe, own, author) for author, own in enumerate(work)]
             rewards = [_jury(raw[author], audits) for author in range(peers)]
             judged += sum(map(len, work))
-            opened += _open(recipe, round_seed, work, raw, audits)
+            opened += _open(recipe, round_seed, math.floor(AUDIT_SHARE * judged) - opened, work, raw, audits)
         for own, of_peer in zip(work, rewards, strict=True):
             for (task, completions), group in zip(own, of_peer, strict=True):
                 truths = [verify(recipe, task, completion.text) for completion in completions]
@@ -142,21 +144,24 @@ def _jury(raw: Mapping[int, list[list[float]]], audits: Audits) -> list[list[flo
 
 
 def _open(
-    recipe: Recipe, seed: bytes, work: Sequence[Work], raw: Sequence[Mapping[int, list[list[float]]]], audits: Audits
+    recipe: Recipe,
+    seed: bytes,
+    most: int,
+    work: Sequence[Work],
+    raw: Sequence[Mapping[int, list[list[float]]]],
+    audits: Audits,
 ) -> int:
-    """Open the audits of a round, whose verdicts are in; how many groups that were."""
-    opened = 0
-    for author, own in enumerate(work):
-        for index, (task, completions) in enumerate(own):
-            if draw(seed, "audit", author, index) >= AUDIT_SHARE * 2**64:
-                continue
-            opened += 1
-            distinct = {extract_answer(recipe.verifier, one.text): place for place, one in enumerate(completions)}
-            for place in distinct.values():
-                right = verify(recipe, task, completions[place].text) >= 0.5
-                for judge, values in raw[author].items():
-                    audits[judge].append((values[index][place], right))
-    return opened
+    """Open `most` groups of a round, drawn by its seed, whose verdicts are in; how many that were."""
+    items = [(author, index) for author, own in enumerate(work) for index in range(len(own))]
+    opened = sorted(items, key=lambda item: draw(seed, "audit", *item))[:most]
+    for author, index in sorted(opened):
+        task, completions = work[author][index]
+        distinct = {extract_answer(recipe.verifier, one.text): place for place, one in enumerate(completions)}
+        for place in distinct.values():
+            right = verify(recipe, task, completions[place].text) >= 0.5
+            for judge, values in raw[author].items():
+                audits[judge].append((values[index][place], right))
+    return len(opened)
 
 
 def _update(learner: Learner, recipe: Recipe, own: Work, rewards: Sequence[Sequence[float]]) -> None:

@@ -7,6 +7,7 @@ says nothing gets slope zero, whatever it writes. Old audits fade, so that an ho
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 MAX_RAW = 20.0
 """Raw scores are log-odds and clipped here."""
@@ -96,7 +97,12 @@ def calibrate(audits: Sequence[tuple[float, bool]], *, half_life: float = HALF_L
     Logistic regression of the truth on the standardised score, with a ridge on the slope, which is not allowed below
     zero (Platt 1999). The judge says "right" where it finds an answer likelier than it was before.
     """
-    recent = [(_clip(raw), truth) for raw, truth in audits[-WINDOW:] if math.isfinite(raw)]
+    return _calibrate(tuple(map(tuple, audits[-WINDOW:])), half_life)
+
+
+@lru_cache(maxsize=256)  # rounds without an audit leave a judge as it was, and a settlement goes through them all again
+def _calibrate(audits: tuple[tuple[float, bool], ...], half_life: float) -> Calibration:
+    recent = [(_clip(raw), truth) for raw, truth in audits if math.isfinite(raw)]
     if not recent:
         return UNPROVEN
     fade = 0.5 ** (1 / half_life)
