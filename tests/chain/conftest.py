@@ -14,8 +14,13 @@ RECIPE_HASH = b"\x11" * 32
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
-    running = start_node(tmp_path_factory.mktemp("chain"))
+def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("chain")
+
+
+@pytest.fixture(scope="session")
+def embedded(embedded_home: Path) -> Iterator[RunningNode]:
+    running = start_node(embedded_home)
     yield running
     running.stop()
 

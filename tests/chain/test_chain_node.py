@@ -94,10 +94,9 @@ def test_a_killed_node_comes_back_with_everything_at_the_same_url(home, new_iden
     second.stop()
 
 
-def test_a_second_node_in_the_same_directory_is_refused(node, tmp_path_factory):
-    home = next(path for path in tmp_path_factory.getbasetemp().iterdir() if (path / "node.lock").exists())
-    with pytest.raises(SwarmError, match=f"runs in {home} already \\(process {node.pid}\\)"):
-        start_node(home)
+def test_a_second_node_in_the_same_directory_is_refused(node, embedded_home):
+    with pytest.raises(SwarmError, match=f"runs in {embedded_home} already \\(process {node.pid}\\)"):
+        start_node(embedded_home)
     assert Chain(node.url).head()
 
 
