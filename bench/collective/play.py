@@ -50,13 +50,14 @@ class Sampled:
     completions: Sequence[Completion]
     rewards: list[float]
 
-    def training(self, me: int, scale: float = 1.0) -> TrainingGroup:
+    def training(self, me: int, scale: float, other_model: bool) -> TrainingGroup:
         return TrainingGroup(
             prompt=self.prompt,
             completions=tuple((one.tokens, one.logprobs) for one in self.completions),
             advantages=tuple(scale * value for value in advantages(self.rewards, scale=True)),
             own=self.author == me,
             temperature=1.0,
+            rescored=other_model,
         )
 
 
@@ -166,7 +167,8 @@ class _Run:
         taken = draw.sample(fetched, min(len(fetched), round(self.arm.fetched * self.job.groups)))
         # Rows without advantage add nothing but to dapo's denominator, the number of tokens.
         scale = 1.0 if self.arm.filtered else _tokens(own) / max(1, _tokens(sampled[me]))
-        return [group.training(me, scale) for group in (*own, *taken)]
+        learner = self._peers[me].learner
+        return [group.training(me, scale, self._peers[group.author].learner is not learner) for group in (*own, *taken)]
 
     def _merge(self, sampled: list[list[Sampled]]) -> None:
         deltas: list[Delta] = []

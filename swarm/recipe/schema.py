@@ -267,6 +267,9 @@ class Sharing(Section):
     """Fetched groups in an update, at most, beside the own ones."""
     author_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Largest share of an update's fetched groups that one author may have, where several authors are there."""
+    other_models: Literal["rescore", "drop"] = "rescore"
+    """What is done with groups of peers that train another model: rescore reads their texts in the own tokens and takes
+    the present policy for the one that wrote them; drop learns from the same model only."""
     update_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Share of the time that is left in a round which an update with fetched groups may take."""
     judges: Annotated[int, Field(ge=0, le=32)] = 2

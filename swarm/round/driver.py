@@ -217,7 +217,7 @@ class Driver:
             rewards = self._learn(reader, book, seed, report)
         if self._merger is not None and self._merger.due(ordinal):
             with self._stage(report, number, "merge"):
-                alike = {author for author, record in book.answers.items() if self._same_model(record)}
+                alike = {author for author, record in book.answers.items() if reader.same_family(record)}
                 merge = self._merger.run(number, seed, lambda: company.expected() & alike, rewards)
             report.merged, report.merge_refused = merge.merged, merge.merge_refused
             report.merge_gain, report.help = merge.merge_gain, merge.help
@@ -304,9 +304,6 @@ class Driver:
             assert self._weights is not None
             return self._weights.check(record, lambda: reader.replay_one(record, self._peer_id))
         return reader.replay_one(record, self._peer_id)
-
-    def _same_model(self, record: AnswerRecord) -> bool:
-        return (record.model, record.tokenizer) == (self._learner.name[:200], self._learner.tokenizer_fingerprint)
 
     def _criticised(self, reader: Reader, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, dict[str, str]]]:
         """Own answers that somebody criticised, with the critiques by judge, up to the recipe's number."""

@@ -33,6 +33,8 @@ class Group:
     rollouts: tuple[Rollout, ...]
     rewards: tuple[float, ...]
     """Empty where nobody can tell: no verifier, and no judge with weight."""
+    rescored: bool = False
+    """Of another model, whose log-probabilities mean nothing here."""
 
 
 class Reader(Evidence):
@@ -60,16 +62,22 @@ class Reader(Evidence):
 
     def groups(self, record: StageRecord) -> list[Group]:
         """The groups of a record whose prompts can be rebuilt here, with rewards recomputed."""
-        if record.tokenizer != self._learner.tokenizer_fingerprint:
-            self.dropped["another tokenizer"] += len(record.groups)
+        if self._recipe.sharing.other_models == "drop" and not self.same_family(record):
+            self.dropped["another model"] += len(record.groups)
             return []
         match record:
             case AnswerRecord():
-                return [self._answers(record, index) for index in range(len(record.groups))]
+                found = [self._answers(record, index) for index in range(len(record.groups))]
             case CritiqueRecord():
-                return [group for index in range(len(record.groups)) if (group := self._critiques(record, index))]
+                found = [self._critiques(record, index) for index in range(len(record.groups))]
             case _:
-                return [group for index in range(len(record.groups)) if (group := self._revisions(record, index))]
+                found = [self._revisions(record, index) for index in range(len(record.groups))]
+        return [group for group in found if group is not None]
+
+    def same_family(self, record: StageRecord) -> bool:
+        """Whether a record's author trains the same model, so that its log-probabilities mean something here."""
+        here = self._learner.name[:200], self._learner.tokenizer_fingerprint
+        return (record.model, record.tokenizer) == here
 
     def replay_one(self, record: AnswerRecord, checker: str) -> str | None:
         """Spot-check one group of answers where the weights that it names are the ones here: what does not hold."""
@@ -80,7 +88,7 @@ class Reader(Evidence):
         encoded = encode_prompt(self._learner, self._recipe, prompt)
         return replay_group(self._learner, self._recipe, self._seed, record, index, encoded).wrong
 
-    def _answers(self, record: AnswerRecord, index: int) -> Group:
+    def _answers(self, record: AnswerRecord, index: int) -> Group | None:
         group = record.groups[index]
         task = self.task(record.peer_id, group.task)
         rewards = self.answer_rewards(record, group)
@@ -129,15 +137,27 @@ class Reader(Evidence):
         prompt: str,
         rollouts: tuple[Rollout, ...],
         rewards: Sequence[float | None],
-    ) -> Group:
-        return Group(
-            stage,
-            record.peer_id,
-            task,
-            encode_prompt(self._learner, self._recipe, prompt),
-            rollouts,
-            known(rewards),
-        )
+    ) -> Group | None:
+        family = self.same_family(record)
+        if record.tokenizer != self._learner.tokenizer_fingerprint:
+            own = self._in_own_tokens(stage, rollouts)
+            if own is None:
+                self.dropped["too long in these tokens"] += 1
+                return None
+            rollouts = own
+        encoded = encode_prompt(self._learner, self._recipe, prompt)
+        return Group(stage, record.peer_id, task, encoded, rollouts, known(rewards), not family)
+
+    def _in_own_tokens(self, stage: Stage, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...] | None:
+        """Rollouts of another tokenizer as this one would have written them; None where one does not fit."""
+        limit = getattr(self._recipe.stages, stage).max_new_tokens
+        found = []
+        for rollout in rollouts:
+            tokens = self._learner.completion_tokens(rollout.text, rollout.finished, limit)
+            if tokens is None:
+                return None
+            found.append(rollout.model_copy(update={"tokens": tokens, "logprobs": (0.0,) * len(tokens)}))
+        return tuple(found)
 
 
 def choose(
@@ -200,6 +220,7 @@ def training_group(recipe: Recipe, group: Group, me: str) -> TrainingGroup:
         advantages=tuple(advantages(group.rewards, scale=recipe.grpo.scale_advantages)),
         own=group.author == me,
         temperature=getattr(recipe.stages, group.stage).temperature,
+        rescored=group.rescored,
     )
 
 

@@ -161,11 +161,16 @@ class Learner:
 
     def completion_of(self, prompt: Tokens, answer: str, settings: StageSettings) -> Completion | None:
         """A given answer as if it had been sampled; None where it does not fit into `max_new_tokens`."""
-        tokens = (*self.encode_words(answer), min(self._loaded.end_ids))
-        if len(tokens) > settings.max_new_tokens:
+        tokens = self.completion_tokens(answer, True, settings.max_new_tokens)
+        if tokens is None:
             return None
         [found] = self.replay(prompt, [(tokens, True)], settings, seed=0, place=0)
         return Completion(tokens, found.logprobs, True, self.decode(tokens))
+
+    def completion_tokens(self, words: str, finished: bool, limit: int) -> Tokens | None:
+        """A completion that says `words`, in this tokenizer's tokens; None where it takes none or more than `limit`."""
+        tokens = self.encode_words(words) + ((min(self._loaded.end_ids),) if finished else ())
+        return tokens if 0 < len(tokens) <= limit else None
 
     def replay(
         self,
