@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from swarm.recipe.schema import Lora
+from swarm.training import merging
 from swarm.training.merging import (
     MAX_CHANGE,
     combine,
@@ -154,3 +155,9 @@ def test_a_learner_gives_and_takes_deltas(load, lora):
         assert torch.allclose(weights(pupil)[name], tensor, atol=1e-5)
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(pupil).items())
     assert pupil.fingerprint != load(lora=lora).fingerprint, "records must not name the weights of before"
+
+
+@pytest.mark.parametrize("count", range(1, 16))
+def test_few_rows_and_many_are_sorted_alike(count):
+    stacked = torch.randn(count, 7, 3, generator=torch.Generator().manual_seed(count))
+    assert torch.equal(merging._sorted(stacked), stacked.sort(dim=0).values)
