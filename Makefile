@@ -101,8 +101,8 @@ contracts-tools: $(CONTRACT_TOOLS)
 bench: model  ## the numbers of the README, written to bench/results/ (15 minutes on 2 cores)
 	$(BIN)/python -m bench.first_swarm
 
-bench-judging: $(READY)  ## every adversary of the judging simulator, to bench/results/judging.md (2.5 core-hours)
-	$(BIN)/python -m bench.judging
+bench-judging: $(READY)  ## every adversary of the judging simulator, to bench/results/judging.md (3 core-hours)
+	$(BIN)/python -m bench.judging --minutes 240
 
 bench-collective: model  ## what peers gain from each other, into bench/results/ (tiny model, 5 seeds: hours on 2 cores)
 	$(BIN)/python -m bench.collective --model tiny --jobs 2 $(if $(MINUTES),--minutes $(MINUTES))
