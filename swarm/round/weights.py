@@ -83,7 +83,7 @@ class WeightsExchange:
         except (TimeoutError, OSError, RuntimeError, RecordRefused) as error:
             logger.warning("the announcement of the weights of %s was not read: %r", author, error)
             return None
-        if note is None or note.fingerprint != fingerprint:
+        if note is None or note.fingerprint != fingerprint or note.size > self._learner.max_weights_bytes:
             return None
         reference = BlobRef(note.sha256, note.size)
         return self._network.fetch_many({reference: [author]}, self._fetch_s).get(reference)

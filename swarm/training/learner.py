@@ -244,9 +244,14 @@ class Learner:
         self._fingerprint = None
 
     @property
+    def max_weights_bytes(self) -> int:
+        """No blob of `weights` for this model is longer."""
+        return wire.max_blob_bytes(self._loaded.trainable)
+
+    @property
     def can_publish(self) -> bool:
         """Whether the trainable weights, exactly as they are, fit into a blob."""
-        return wire.max_blob_bytes(self._loaded.trainable) <= wire.MAX_BLOB_BYTES
+        return self.max_weights_bytes <= wire.MAX_BLOB_BYTES
 
     def weights(self) -> bytes:
         """The trainable weights as they are: whoever has the same starting model has this one with them."""

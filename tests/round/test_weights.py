@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from swarm.network.blobs import BlobRef
 from swarm.round.records import decode
 from swarm.round.weights import SLOT
 from swarm.training.learner import Learner
@@ -104,6 +105,16 @@ def test_weights_that_nobody_delivers_prove_nothing(bench, monkeypatch):
     outcome = bench.play()[honest]
     assert not outcome.report.refused and outcome.report.partners == 1
     assert silent not in bench.networks[honest].read(SLOT)
+
+
+def test_what_is_larger_than_any_weights_is_not_fetched(bench, monkeypatch):
+    honest, greedy = bench.learners
+    large = bytes(bench.learners[greedy].max_weights_bytes + 1)
+    monkeypatch.setattr(bench.learners[greedy], "weights", lambda: large)
+    outcome = bench.play()[honest]
+    assert not outcome.report.refused and outcome.report.partners == 1
+    assert bench.networks[greedy].get(BlobRef.of(large)) is not None, "it was offered"
+    assert bench.networks[honest].get(BlobRef.of(large)) is None
 
 
 def test_each_author_is_drawn_by_somebody_sometime(bench):
