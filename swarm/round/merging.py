@@ -16,15 +16,14 @@ from pydantic import Field
 
 from swarm.network.blobs import MAX_BLOB_BYTES, BlobRef
 from swarm.network.node import Network
-from swarm.recipe.prompts import answer_prompt
 from swarm.recipe.schema import Recipe
 from swarm.recipe.tasks import Task, derive_tasks
-from swarm.recipe.verifiers import has_truth, verify
+from swarm.recipe.verifiers import has_truth
 from swarm.round.assignment import draw
-from swarm.round.benefit import Paired, estimate
+from swarm.round.benefit import estimate
 from swarm.round.clock import Clock, lifetime_s
 from swarm.round.exchange import POLL_S, logger
-from swarm.round.stages import encode_prompt
+from swarm.round.trial import Trial
 from swarm.round.wire import NOT_DELIVERED, Digest, RecordRefused, Wire, note_bytes, read_note
 from swarm.training.learner import Learner
 from swarm.training.merging import Delta, decode, encode, learning_rate, max_blob_bytes, merge
@@ -103,10 +102,17 @@ class Merger:
         """
         self._publish(number)
         until = self._clock.end(number) - self._fetch_s
-        notes = self._wait(number, lambda: alike() - self._silent - {self._peer_id}, until)
+
+        def expected() -> Set[str]:
+            return alike() - self._silent - {self._peer_id}
+
+        trial = Trial(self._learner, self._recipe, self._questions(number))
+        if expected():
+            trial.before()  # while the others get ready
+        notes = self._wait(number, expected, until)
         here = {peer for peer, note in notes.items() if note.round >= number}
         self._silent = (self._silent | alike()) - here
-        return self._take(number, seed, notes, rewards, keep_own=self._learner.updates > 0)
+        return self._take(number, seed, notes, rewards, trial, keep_own=self._learner.updates > 0)
 
     def catch_up(self, number: int) -> MergeReport | None:
         """Before the first round of a run: start from what the others have, if they have made twice as many updates.
@@ -118,7 +124,8 @@ class Merger:
         notes = {peer: note for peer, note in self._notes(number).items() if note.updates}
         if not notes or 2 * self._learner.updates >= statistics.median(note.updates for note in notes.values()):
             return None
-        return self._take(number, b"catch up", notes, {}, keep_own=False)
+        trial = Trial(self._learner, self._recipe, self._questions(number))
+        return self._take(number, b"catch up", notes, {}, trial, keep_own=False)
 
     def _publish(self, number: int) -> None:
         assert self._learner.origin is not None
@@ -171,7 +178,14 @@ class Merger:
         return oldest <= self._clock.start(published) <= self._clock.start(number) + timing.round_s
 
     def _take(
-        self, number: int, seed: bytes, notes: Mapping[str, MergeNote], rewards: Mapping[str, float], *, keep_own: bool
+        self,
+        number: int,
+        seed: bytes,
+        notes: Mapping[str, MergeNote],
+        rewards: Mapping[str, float],
+        trial: Trial,
+        *,
+        keep_own: bool,
     ) -> MergeReport:
         settings = self._recipe.merging
         own = self._learner.delta()
@@ -184,7 +198,7 @@ class Merger:
         refused += merged.refused
         report = MergeReport()
         if merged.delta is not None:
-            paired = self._try(number, own, merged.delta)
+            paired = trial.move(own, merged.delta)
             if paired.of:
                 report.merge_gain = round(paired.gain, 4)
                 self._gains.append(paired.gain)
@@ -222,21 +236,9 @@ class Merger:
                 logger.info("refused the weights of %s: %s", min(peers), error)
         return deltas
 
-    def _try(self, number: int, own: Delta, merged: Delta) -> Paired:
-        """Move to the merged weights, and back if fresh answers get worse."""
+    def _questions(self, number: int) -> list[Task]:
         drawn = derive_tasks(self._recipe, self._secret + number.to_bytes(8, "big"), self._recipe.merging.validation)
-        tasks = [task for task in drawn if has_truth(self._recipe, task)]
-        before = self._answers(tasks)
-        self._learner.move_to(merged)
-        paired = Paired.of_answers(before, self._answers(tasks))
-        if paired.falls:
-            self._learner.move_to(own)
-        return paired
-
-    def _answers(self, tasks: Sequence[Task]) -> list[bool]:
-        prompts = [encode_prompt(self._learner, self._recipe, answer_prompt(self._recipe, task)) for task in tasks]
-        texts = self._learner.greedy(prompts, self._recipe.stages.answer.max_new_tokens)
-        return [verify(self._recipe, task, text) >= 0.5 for task, text in zip(tasks, texts, strict=True)]
+        return [task for task in drawn if has_truth(self._recipe, task)]
 
     @property
     def _active(self) -> bool:

@@ -14,6 +14,7 @@ from swarm.round.benefit import Paired, estimate
 from swarm.round.clock import Clock
 from swarm.round.experience import Group, affordable_groups, choose
 from swarm.round.merging import SLOT, MergeNote, Merger
+from swarm.round.trial import Trial
 from swarm.round.wire import note_bytes
 from swarm.simulate.network import Ether, SimulatedNetwork
 from swarm.training.learner import Learner, TrainingGroup
@@ -104,12 +105,30 @@ def test_a_merge_that_harms_is_undone(ether, monkeypatch):
     announce(two, encode(two.learner.delta()))
     before = one.learner.delta()
     answers = iter([[True] * 8, [False] * 8])
-    monkeypatch.setattr(one.merger, "_answers", lambda tasks: next(answers))
+    monkeypatch.setattr(Trial, "_answers", lambda trial: next(answers))
     report = one.merge()
     assert report.merged == 0 and report.merge_refused == {"held-out fell": 1} and report.merge_gain == -1.0
     for name, tensor in one.learner.delta().items():
         assert torch.allclose(tensor, before[name], atol=1e-7)
     assert one.rate == RATE
+
+
+def test_own_answers_are_given_while_the_others_get_ready(ether, monkeypatch):
+    one, two = Player(ether, 1).practise(), Player(ether, 2).practise("moon>", "noom")
+    order = []
+
+    def answers(trial):
+        if not order:
+            announce(two, encode(two.learner.delta()))  # which one has not looked for yet
+        order.append(one.learner.delta())
+        return [True]
+
+    monkeypatch.setattr(Trial, "_answers", answers)
+    own = one.learner.delta()
+    assert one.merge(alike={one.me, two.me}).merged == 1
+    assert len(order) == 2, "with the own weights once, with the merged ones once"
+    assert all(torch.equal(order[0][name], own[name]) for name in own)
+    assert any(not torch.equal(order[1][name], own[name]) for name in own)
 
 
 @pytest.mark.parametrize(
