@@ -34,6 +34,13 @@ class Arm:
     models: int = 1
     """Different starting models among the peers."""
 
+    @property
+    def solo(self) -> tuple[str, int]:
+        """The arm, and its number of peers, that has the same tasks and models and shares nothing."""
+        if self.tasks == "own":
+            return "alone, own tasks", 2
+        return ("alone, two models", 2) if self.models > 1 else ("alone", 1)
+
 
 ARMS = {
     "alone": Arm("alone, groups without spread left out"),
@@ -110,7 +117,7 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("alone, unfiltered", (1,), (2.5e-4,)),
     ],
     "tiny": [
-        ("alone", (1,), (1e-4, 2e-4, 5e-5, 4e-4)),
+        ("alone", (1,), (2e-4, 4e-4, 1e-4, 8e-4)),
         ("mean", (4,), (8e-4, 4e-4, 1.6e-3, 2e-4)),
         ("trimmed", (4,), (8e-4, 4e-4, 1.6e-3)),
         ("trimmed, negated", (4,), (8e-4, 4e-4)),
@@ -140,7 +147,10 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("trimmed", (8,), (8e-4, 1.6e-3, 3.2e-3)),
         ("both", (8,), (1.6e-3,)),
         ("added", (8,), (4e-4,)),
-        ("alone, two models", (2,), (1e-4, 2e-4, 4e-4)),
+        ("alone, own tasks", (2,), (2e-4, 1e-4, 4e-4)),
+        ("mean, own tasks", (4,), (8e-4, 4e-4)),
+        ("added, own tasks", (4,), (4e-4, 2e-4)),
+        ("alone, two models", (2,), (2e-4, 1e-4, 4e-4)),
         ("added, two models", (4,), (2e-4, 1e-4, 4e-4)),
     ],
 }

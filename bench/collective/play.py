@@ -18,7 +18,7 @@ from bench.collective.product import merge_products
 from swarm.judging.scores import advantages, is_informative
 from swarm.recipe import catalogue
 from swarm.recipe.prompts import answer_prompt
-from swarm.recipe.schema import Heldout, Recipe
+from swarm.recipe.schema import GymSource, Heldout, ItemSource, Recipe
 from swarm.recipe.tasks import Task, derive_tasks, heldout_tasks
 from swarm.recipe.verifiers import verify
 from swarm.round.benefit import Paired
@@ -30,6 +30,10 @@ from swarm.training.obtain import obtain
 from swarm.training.wire import WeightsRefused
 
 RECIPES = {"smollm2": "arithmetic", "tiny": "tiny"}
+OWN_TASKS: dict[str, list[dict[str, int]]] = {
+    "tiny": [{"min_word_len": 3, "max_word_len": 3}, {"min_word_len": 4, "max_word_len": 4}]
+}
+"""Where a recipe has one source of tasks: what splits it among peers with tasks of their own."""
 HELDOUT = 96
 SAMPLES = 8
 MEASUREMENTS = 25
@@ -118,8 +122,9 @@ class _Run:
         }
         recipe = self._recipe
         if self.arm.tasks == "own":
-            sources = (recipe.tasks.sources[index % len(recipe.tasks.sources)],)
-            recipe = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"sources": sources})})
+            sources = _sources(self.job.model, recipe)
+            own = {"sources": (sources[index % len(sources)],)}
+            recipe = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update=own)})
         for name, weight in self._starts[index].items():
             state[name][0].copy_(weight)
         return Peer(learner, recipe, state)
@@ -304,6 +309,13 @@ def _recipe(model: str) -> Recipe:
             "grpo": recipe.grpo.model_copy(update={"micro_batch": 256}),
         }
     )
+
+
+def _sources(model: str, recipe: Recipe) -> Sequence[GymSource | ItemSource]:
+    """What peers with tasks of their own have one each of."""
+    if model not in OWN_TASKS:
+        return recipe.tasks.sources
+    return [recipe.tasks.sources[0].model_copy(update={"config": config}) for config in OWN_TASKS[model]]
 
 
 @lru_cache(maxsize=4)

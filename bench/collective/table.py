@@ -15,6 +15,8 @@ RESULT = Path(__file__).parents[1] / "results" / "collective.md"
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36)
 """Student's t for a 95% interval by degrees of freedom, from 1."""
 
+SECONDS = ("sample", "update", "merge", "validate")
+
 Result = dict[str, Any]
 Setting = tuple[str, int, float]
 """Arm, number of peers, learning rate."""
@@ -40,7 +42,11 @@ def write(files: Sequence[Path]) -> str:
         "- N peers are N sets of weights and optimiser states over one model in one process: the real sampler, update, "
         "encoding and merging,",
         "  no network, no critiques, no revisions. Each peer samples the same number of completions in every arm.",
-        "- 96 held-out questions, greedy; ± is half of a 95% interval over the seeds (Student's t), absent with one.",
+        "- 96 held-out questions, greedy, of all kinds of tasks; ± is half of a 95% interval over the seeds (Student's "
+        "t), absent with one.",
+        "- 'Against alone' is the mean difference at the end to a peer alone at its best rate with the same seed "
+        "(for peers with tasks or models of their own: to such peers alone); 'in its time' is the accuracy at the "
+        "moment at which that peer is done, by seconds of sampling, update, merge and validation.",
         "- Goal: what one peer at its best rate reaches in R rounds is reached in R/3 by 4 peers and in R/4 by 8, and "
         "never less than alone with a poisoner.",
         "",
@@ -63,23 +69,22 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
     runs: dict[Setting, list[Result]] = defaultdict(list)
     for result in results:
         runs[result["arm"], result["peers"], result["learning_rate"]].append(result)
-    solo = _best(runs, "alone", 1)
     devices = ", ".join(sorted({result["device"] for result in results}))
     yield f"## {model}, {rounds} rounds of {results[0]['groups']} groups of 8 ({devices})"
     yield ""
-    if solo is not None:
-        target = _mean(runs[solo], _final)
-        yield f"One peer at its best rate ({solo[2]:g}) reaches {target:.2f} in {rounds} rounds."
+    if (solo := _best(runs, "alone", 1)) is not None:
+        yield f"One peer at its best rate ({solo[2]:g}) reaches {_mean(runs[solo], _final):.2f} in {rounds} rounds."
         yield ""
     yield (
-        "| arm | peers | rate | seeds | held-out at the end | cumulative reward | rounds to one peer's accuracy | goal "
-        "| rows trained | seconds: sample, update, merge, validate | refused |"
+        "| arm | peers | rate | seeds | held-out at the end | against alone | in its time | cumulative reward "
+        "| rounds to its accuracy | goal | rows trained | seconds: sample, update, merge, validate | refused |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for arm, peers in dict.fromkeys((arm, peers) for arm, peers, _ in runs):
         best = _best(runs, arm, peers)
+        alone = _best(runs, *ARMS[arm].solo)
         for setting in sorted(key for key in runs if key[:2] == (arm, peers)):
-            yield _row(setting, runs[setting], target if solo else None, rounds, best=setting == best)
+            yield _row(setting, runs[setting], runs[alone] if alone else [], rounds, best=setting == best)
     yield ""
     yield "The best rate of each arm is in bold. Arms:"
     yield ""
@@ -88,7 +93,7 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
     yield ""
 
 
-def _row(setting: Setting, results: Sequence[Result], target: float | None, rounds: int, *, best: bool) -> str:
+def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], rounds: int, *, best: bool) -> str:
     arm, peers, rate = setting
     share = {4: 3, 8: 4}.get(peers)
     goal = f"{rounds / share:.0f}" if share and not ARMS[arm].poison else "not below alone" if share else ""
@@ -96,23 +101,34 @@ def _row(setting: Setting, results: Sequence[Result], target: float | None, roun
     for result in results:
         for reason, count in result["refused"].items():
             refused[reason] += count
+    shared = results if alone and alone[0]["arm"] != arm else []
+    pairs = [(one, other) for one in shared for other in alone if one["seed"] == other["seed"]]
     cells = [
         f"**{arm}**" if best else arm,
         str(peers),
         f"{rate:g}",
         str(len(results)),
-        _interval(results, _final),
-        _interval(results, _cumulative),
-        _reached(results, target) if target is not None else "-",
+        _interval([_final(result) for result in results]),
+        _interval([_final(one) - _final(other) for one, other in pairs], sign="+") if pairs else "",
+        f"{statistics.fmean(_in_time(one, _seconds(other)) for one, other in pairs):.2f}" if pairs else "",
+        _interval([_cumulative(result) for result in results]),
+        _reached(results, _mean(alone, _final)) if alone else "-",
         goal,
         f"{_mean(results, lambda result: result['trained_rows']):.0f}",
-        ", ".join(
-            f"{_mean(results, lambda result, what=what: result['seconds'][what]):.0f}"  # type: ignore[misc]
-            for what in ("sample", "update", "merge", "validate")
-        ),
+        ", ".join(f"{_mean(results, lambda result, what=what: result['seconds'][what]):.1f}" for what in SECONDS),  # type: ignore[misc]
         ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _seconds(result: Result) -> float:
+    return math.fsum(result["seconds"][what] for what in SECONDS)
+
+
+def _in_time(result: Result, seconds: float) -> float:
+    """Held-out accuracy at the last measured round that ends within so many seconds of a peer's work."""
+    played = result["played"] * min(1.0, seconds / _seconds(result))
+    return float(max((at, right) for at, right in result["curve"] if at <= played)[1])
 
 
 def _reached(results: Sequence[Result], target: float) -> str:
@@ -144,9 +160,8 @@ def _mean(results: Sequence[Result], value: Callable[[Result], float]) -> float:
     return statistics.fmean(map(value, results))
 
 
-def _interval(results: Sequence[Result], value: Callable[[Result], float]) -> str:
-    values = [value(result) for result in results]
-    mean = f"{statistics.fmean(values):.2f}"
+def _interval(values: Sequence[float], sign: str = "") -> str:
+    mean = f"{statistics.fmean(values):{sign}.2f}"
     if len(values) < 2:
         return mean
     t = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 1.96
