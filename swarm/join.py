@@ -101,6 +101,13 @@ def parser() -> argparse.ArgumentParser:
     device.add_argument(
         "--sampler", choices=("local", "vllm"), default="local", help="vllm: pip install 'rl-swarm[vllm]', CUDA only"
     )
+    p.add_argument(
+        "--twin",
+        type=_share,
+        metavar="SHARE",
+        help="share of this peer's work for a twin that learns alone, which tells what the swarm has brought; 0: none "
+        "(default: 0.05, none where more than 25 million weights are trained)",
+    )
     p.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     return p
 
@@ -182,6 +189,7 @@ def _run_peer(
                 sampler=options.sampler,
                 wait_for=options.wait_for,
                 openings=options.openings,
+                twin=options.twin,
             ),
             emit,
             stop,
@@ -259,6 +267,13 @@ def _log_to(home: Path) -> None:
     logging.captureWarnings(True)
     for noisy in ("urllib3", "httpx", "transformers", "datasets", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("a share from 0 to 1")
+    return value
 
 
 def _positive(text: str) -> int:

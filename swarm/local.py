@@ -181,6 +181,7 @@ class Children:
             "--track": options.track,
             "--threads": threads,
             "--sampler": options.sampler,
+            "--twin": options.twin,
             "--wait-for": max(options.peers, options.wait_for),
             "--name": f"{options.name}-{index}" if options.name else None,
             "--port": options.port + index - 1 if options.port else None,

@@ -46,6 +46,8 @@ def numbers_of(event: Event) -> tuple[int, Numbers] | None:
             return event["ordinal"], _of_round(event)
         case "heldout" if event["of"]:
             return event["ordinal"], {"heldout/accuracy": event["correct"] / event["of"]}
+        case "twin" if event["help"]:
+            return event["rounds"], {f"twin/{key}": float(event["help"][key]) for key in ("gain", "low", "high")}
         case _:
             return None
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from swarm.dashboard.history import History
 
@@ -70,6 +70,7 @@ def curves_of(history: History) -> Json:
         "joules": series(lambda report: report.get("joules")),
         "network": each("network", TRAFFIC),
         "help": _help(history),
+        "twin": _twin(history),
         "memory_plan": _memory_plan(history),
     }
 
@@ -92,10 +93,23 @@ def _help(history: History) -> Json | None:
     """What taking others' material gained this peer, by the newest round that says so, and in which round."""
     for found in reversed(history.rounds):
         told = found.report.get("help")
-        if told and all(isinstance(told.get(key), int | float) for key in ("gain", "low", "high")):
-            kept = {key: told.get(key) for key in ("gain", "low", "high", "rounds", "method")}
-            return {**kept, "ordinal": found.ordinal}
+        if _is_help(told):
+            return {**_bounded(told), "ordinal": found.ordinal}
     return None
+
+
+def _twin(history: History) -> Json | None:
+    """What the swarm has brought this peer against its twin, which learns alone."""
+    told = history.latest.get("twin", {}).get("help")
+    return _bounded(told) if _is_help(told) else None
+
+
+def _is_help(told: Any) -> TypeGuard[Json]:
+    return isinstance(told, dict) and all(isinstance(told.get(key), int | float) for key in ("gain", "low", "high"))
+
+
+def _bounded(told: Json) -> Json:
+    return {key: told.get(key) for key in ("gain", "low", "high", "rounds", "method")}
 
 
 def means_of(peers: Sequence[Json]) -> Json:

@@ -69,9 +69,11 @@ DEFINITIONS: dict[str, str] = {
     "memory": "Most memory that the peer's process, or its GPU, used in the round.",
     "joules": "Energy of the round, where a power meter is known.",
     "help": (
-        "By how much one merge of weights with others changed, on average, the share of fresh questions that a peer "
-        "answers right, in percentage points, with the interval that holds the true change 19 times out of 20; one "
-        "that includes 0 does not say that it helped."
+        "Beside its twin alone: the share of held-out questions that a peer answered right after so many rounds, less "
+        "that of its twin, which learns alone at a small share of the peer's work, after as many. Gained by a merge: "
+        "by how much one merge of weights with others changed, on average, the share of fresh questions that the peer "
+        "answers right. Both in percentage points, with the interval that holds the true change 19 times out of 20; "
+        "one that includes 0 does not say that it helped."
     ),
     "seconds": "Seconds of each stage; wait is the time spent waiting for other peers.",
     "probability": "A judge's verdict after calibration on its audits: the probability that the answer is right.",

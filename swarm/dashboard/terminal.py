@@ -49,6 +49,7 @@ class PeerView:
     model: str = ""
     note: str = ""
     help: dict[str, Any] | None = None
+    twin: dict[str, Any] | None = None
     partners: int | None = None
 
 
@@ -168,6 +169,12 @@ class View:
         if event["why_nothing"]:
             self._say(event, f"round {event['ordinal']} taught nothing: {event['why_nothing']}")
 
+    def _twin(self, event: Event) -> None:
+        told = event["help"]
+        self._peer(event).twin = told
+        if told:
+            self._say(event, f"after {event['rounds']} rounds {helped(told)} beside its twin, which learns alone")
+
     def _caught_up(self, event: Event) -> None:
         self._say(event, f"starts from the merged model of {event['merged']} peers")
 
@@ -205,8 +212,8 @@ class View:
 
 
 def helped(help: dict[str, Any] | None) -> str:
-    """What one merge with others changes in the share of right answers, and half the width of its 95% interval
-    (`swarm.round.benefit.Help`)."""
+    """What the others changed in the share of right answers, and half the width of its 95% interval
+    (`swarm.round.benefit.Help`): against the peer's twin where it has been measured, else by one merge."""
     if not help:
         return "-"
     return f"{help['gain']:+.1%} ±{(help['high'] - help['low']) / 2:.1%}"
@@ -237,7 +244,7 @@ def draw(view: View, now: float) -> RenderableType:
             f"{max(0, peer.until - now):.0f} s" if peer.until else "",
             *[f"{peer.rewards[stage]:.2f}" if stage in peer.rewards else "-" for stage in STAGES],
             _heldout_text(peer),
-            helped(peer.help),
+            helped(peer.twin or peer.help),
             f"{peer.tokens_per_s:.0f}" if peer.tokens_per_s else "-",
             f"{peer.points:.1f}",
         )
@@ -263,7 +270,7 @@ def outcome(summary: dict[str, Any]) -> RenderableType:
         table.add_row(
             Text(plain_text(peer["name"], 40)),
             f"{heldout['before']:.0%}\u2192{heldout['after']:.0%}" if heldout else "-",
-            helped(peer.get("help")),
+            helped(peer.get("twin") or peer.get("help")),
             f"{rewards[0]:.2f}\u2192{rewards[-1]:.2f}" if rewards else "-",
             str(peer["rollouts_published"]),
             str(peer["rollouts_fetched"]),

@@ -90,6 +90,14 @@ CREATE TABLE equivocations (
     PRIMARY KEY (slot, peer_id)
 );
 """,
+    """
+CREATE TABLE heldout_answers (
+    learner TEXT NOT NULL,           -- peer, or twin: the one that learns alone
+    ordinal INTEGER NOT NULL,        -- after this many rounds of its own
+    correct TEXT NOT NULL,           -- 1 or 0 for each question
+    PRIMARY KEY (learner, ordinal)
+);
+""",
 )
 SCHEMA_VERSION = len(_STEPS)
 _NEVER = 2**62
@@ -349,6 +357,20 @@ class Journal:
         """All held-out measurements as (rounds done, correct, questions), oldest first."""
         with self._lock:
             return self._database.execute("SELECT ordinal, correct, count FROM heldout ORDER BY ordinal").fetchall()
+
+    def note_heldout_answers(self, learner: str, ordinal: int, correct: Sequence[bool]) -> None:
+        """Keep which held-out questions the peer, or its twin, answered right after so many rounds of its own."""
+        row = (learner, ordinal, "".join("01"[right] for right in correct))
+        with self._lock, self._database:
+            self._database.execute("INSERT OR REPLACE INTO heldout_answers VALUES (?, ?, ?)", row)
+
+    def heldout_answers(self, learner: str) -> dict[int, list[bool]]:
+        """What `note_heldout_answers` kept, by the number of rounds."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT ordinal, correct FROM heldout_answers WHERE learner = ? ORDER BY ordinal", (learner,)
+            ).fetchall()
+        return {ordinal: [right == "1" for right in correct] for ordinal, correct in rows}
 
     def put_outbox(self, row: OutboxRow) -> bool:
         """Queue a transaction. False where one with its key waits or is mined; what was given up is replaced."""

@@ -16,7 +16,9 @@ SETTLEMENTS = "settlements"
 """After the prefix: the newest settlements that this peer saw on the chain, by epoch."""
 ON_CHAIN = frozenset(("posted", "final", "frozen"))
 MAX_SETTLEMENTS = 50
-KINDS = frozenset("identity model peers gathering measuring round stage waiting announced finished stopped".split())
+KINDS = frozenset(
+    "identity model peers gathering measuring round stage waiting announced twin finished stopped".split()
+)
 
 
 class Latest:

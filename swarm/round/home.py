@@ -62,6 +62,11 @@ class Home:
     def log_file(self) -> Path:
         return self.path / "peer.log"
 
+    @property
+    def twin(self) -> Path:
+        """The checkpoint of the peer's solo twin."""
+        return self.path / "twin"
+
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / name
 

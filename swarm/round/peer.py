@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,7 @@ from swarm.round.report import Outcome
 from swarm.round.schedule import Schedule, Stopped
 from swarm.round.seed import round_seed
 from swarm.round.summary import summarise_chain, summarise_peer, summarise_swarm
+from swarm.round.twin import SHARE, SoloTwin
 from swarm.round.weights import WeightsExchange
 from swarm.settlement.epochs import Epochs
 from swarm.settlement.settler import Settler
@@ -82,6 +84,8 @@ class Options:
     """Where this peer is the recipe's author: the file with the sealed answers, which it opens as they are due."""
     wait_for: int = 1
     """Peers, this one included, that should be here before the first round starts."""
+    twin: float | None = None
+    """Share of this peer's work that its solo twin may take; None: a little where the trained weights are few."""
 
 
 class Peer:
@@ -218,6 +222,7 @@ class Peer:
         )
         # the recipe's own model is one that everybody can have, until it has learned here
         self._common = {self._learner.fingerprint} if options.model is None else set()
+        self._start = self._learner.snapshot() if self._twin_share else None
         last = self._journal.last_round()
         if last is not None:
             self._learner.restore(self._home.checkpoint(last.checkpoint))
@@ -329,6 +334,7 @@ class Peer:
             weights=self._weights_exchange(),
             spent=spent_by(recipe, (decode_openings(body) for body in self._journal.bodies("open"))),
         )
+        twin = self._solo_twin()
         recipe_watch = RecipeWatch(self._membership.registry, recipe.hash(), self._emit)
         last = self._journal.last_round()
         ordinal = last.ordinal if last else 0
@@ -342,11 +348,13 @@ class Peer:
             number = schedule.first(max(begun, last.number) if last else begun)
             while True:
                 ordinal += 1
-                self._play(number, ordinal, schedule, driver)
+                report = self._play(number, ordinal, schedule, driver)
                 if ordinal == self._last_ordinal:
                     break
                 if ordinal % recipe.heldout.every == 0:
                     self._measure(ordinal)
+                if twin is not None and (played := twin.after_round(report)) is not None:
+                    self._committer.start(partial(twin.write, played))
                 recipe_watch.look()
                 number = schedule.following(number)
             schedule.leave(number)
@@ -354,6 +362,27 @@ class Peer:
         except Stopped:
             return rounds is None
         return True
+
+    @property
+    def _twin_share(self) -> float:
+        if self._options.twin is None:
+            return SHARE if self._learner.origin is not None else 0.0
+        return self._options.twin
+
+    def _solo_twin(self) -> SoloTwin | None:
+        if self._start is None:
+            return None
+        start, self._start = self._start, None
+        return SoloTwin(
+            peer_id=self._identity.peer_id,
+            learner=self._learner,
+            start=start,
+            recipe=self._recipe,
+            journal=self._journal,
+            folder=self._home.twin,
+            share=self._twin_share,
+            emit=self._emit,
+        )
 
     def _weights_exchange(self) -> WeightsExchange | None:
         if not self._recipe.audits.publish_weights:
@@ -370,7 +399,8 @@ class Peer:
             assigner.resume(*last)
         return assigner
 
-    def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> None:
+    def _play(self, number: int, ordinal: int, schedule: Schedule, driver: Driver) -> dict[str, Any]:
+        """The round's report as JSON."""
         self._committer.join()  # the round needs the audits of the one before
         self._journal.put("begun", str(number))  # killed in it, this peer must not say something else in it later
         schedule.begin(number, ordinal, self._learner.counters.generated_tokens_per_second)
@@ -391,6 +421,7 @@ class Peer:
         schedule.ended(outcome.published, outcome.missing, outcome.undelivered)
         snapshot, finished = self._learner.snapshot(), time.time()
         self._committer.start(lambda: self._commit(outcome, snapshot, started, finished, seed))
+        return asdict(outcome.report)
 
     def _commit(self, outcome: Outcome, snapshot: Snapshot, started: float, finished: float, seed: bytes) -> None:
         """Checkpoint first, journal after: a checkpoint that no round names is only clutter."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from swarm.chain.client import ChainUnavailable
 from swarm.chain.registry import Registry
 from swarm.journal.journal import Journal
+from swarm.round.benefit import against_twin
 
 if TYPE_CHECKING:  # the parent of a local swarm needs no torch
     from swarm.training.learner import Learner
@@ -36,6 +37,7 @@ def summarise_peer(
         **{key: sum(report[key] for report in reports) for key in _SUMS},
         "merged": sum(report.get("merged", 0) for report in reports),
         "help": next((report["help"] for report in reversed(reports) if report.get("help")), None),
+        "twin": against_twin(journal.heldout_answers("peer"), journal.heldout_answers("twin")),
         "updates": sum(bool(report["updated"]) for report in reports),
         "generated_tokens": sum(report["generated_tokens"] for report in reports),
         "memory_plan": json.loads(journal.get("memory_plan") or "null"),

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from swarm.recipe.prompts import answer_prompt
 from swarm.recipe.schema import Recipe
 from swarm.recipe.tasks import Task
-from swarm.recipe.verifiers import verify
 from swarm.round.benefit import Paired
-from swarm.round.stages import encode_prompt
+from swarm.round.heldout import answers
 from swarm.training.learner import Learner
 from swarm.training.merging import Delta
 
@@ -37,7 +35,4 @@ class Trial:
         return paired
 
     def _answers(self) -> list[bool]:
-        texts = [answer_prompt(self._recipe, task) for task in self._tasks]
-        prompts = [encode_prompt(self._learner, self._recipe, text) for text in texts]
-        answers = self._learner.greedy(prompts, self._recipe.stages.answer.max_new_tokens)
-        return [verify(self._recipe, task, text) >= 0.5 for task, text in zip(self._tasks, answers, strict=True)]
+        return answers(self._learner, self._recipe, self._tasks)

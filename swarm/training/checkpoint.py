@@ -7,6 +7,7 @@ atomically after a version is on the disk, so a reader finds the old state or th
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,56 +70,47 @@ class Snapshot:
             if old.is_dir() and old.name != version:
                 shutil.rmtree(old, ignore_errors=True)
 
+    @torch.no_grad()
+    def put_back(self, weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        """Into the weights and the optimiser; they are untouched if anything does not fit.
 
-def read_state(directory: Path) -> dict[str, Any]:
-    """The JSON values of the current version.
+        Raises:
+            SwarmError: tensors are missing or of other shapes than the model's.
+        """
+        places = _moments(weights, optimizer)
+        steps = self.state.get("optimizer_steps", {})
+        if (
+            _shapes(self.weights) != _shapes(weights)
+            or _shapes(self.moments) != _shapes(places)
+            or set(steps) != set(weights)
+        ):
+            raise SwarmError("it is of another model, LoRA rank or optimiser")
+        for name, weight in weights.items():
+            weight.copy_(self.weights[name])
+            optimizer.state[weight]["step"] = torch.tensor(float(steps[name]))
+        for name, place in places.items():
+            place.copy_(self.moments[name])
+
+
+def read(directory: Path) -> Snapshot:
+    """The current version.
 
     Raises:
-        SwarmError: there is no checkpoint, or it is of another format or damaged.
+        SwarmError: there is no checkpoint, it is of another format, or damaged.
     """
     version = _current(directory)
     if version is None:
         raise SwarmError(f"{directory} holds no checkpoint")
+    source = directory / version
     try:
-        state = json.loads((directory / version / "state.json").read_text())
-    except (OSError, ValueError) as error:
+        state = json.loads((source / "state.json").read_text())
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise SwarmError(
+                f"the checkpoint in {directory} has another format than {FORMAT}; remove it to start afresh"
+            )
+        return Snapshot(load_file(source / "weights.safetensors"), load_file(source / "optimizer.safetensors"), state)
+    except (OSError, ValueError, SafetensorError) as error:
         raise SwarmError(f"the checkpoint in {directory} is damaged: {error}; remove it to start afresh") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise SwarmError(f"the checkpoint in {directory} has another format than {FORMAT}; remove it to start afresh")
-    return state
-
-
-def read_tensors(directory: Path, weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    """Put the current version into the weights and the optimiser; they are untouched if anything is wrong.
-
-    Raises:
-        SwarmError: tensors are missing, damaged, or of other shapes than the model's.
-    """
-    state = read_state(directory)
-    source = directory / str(_current(directory))
-    try:
-        saved = load_file(source / "weights.safetensors")
-        moments = load_file(source / "optimizer.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise SwarmError(f"the checkpoint in {directory} is damaged: {error}; remove it to start afresh") from error
-    expected = {name: weight.shape for name, weight in weights.items()}
-    places = _moments(weights, optimizer)
-    steps = state.get("optimizer_steps", {})
-    if (
-        {name: tensor.shape for name, tensor in saved.items()} != expected
-        or {name: tensor.shape for name, tensor in moments.items()}
-        != {name: tensor.shape for name, tensor in places.items()}
-        or set(steps) != set(expected)
-    ):
-        raise SwarmError(
-            f"the checkpoint in {directory} is of another model, LoRA rank or optimiser; remove it to start afresh"
-        )
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(saved[name])
-            optimizer.state[weight]["step"] = torch.tensor(float(steps[name]))
-        for name, place in places.items():
-            place.copy_(moments[name])
 
 
 def _current(directory: Path) -> str | None:
@@ -141,6 +133,10 @@ def _moments(weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Opti
         for kind, tensor in optimizer.state[weight].items()
         if kind != "step"
     }
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _copies(tensors: Any) -> dict[str, torch.Tensor]:

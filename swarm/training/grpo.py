@@ -146,6 +146,10 @@ class Updater:
         self.optimizer = make_optimizer(loaded.trainable, settings, seed)
         self._trainer = _build_trainer(loaded, settings, self.optimizer, seed)
 
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate

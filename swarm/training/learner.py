@@ -274,6 +274,10 @@ class Learner:
             self._loaded.set_weights(own)
             self._fingerprint = fingerprint
 
+    @property
+    def learning_rate(self) -> float:
+        return self._updater.learning_rate
+
     def set_learning_rate(self, learning_rate: float) -> None:
         self._updater.set_learning_rate(learning_rate)
 
@@ -314,15 +318,29 @@ class Learner:
         Raises:
             SwarmError: there is no checkpoint, it is damaged, or it belongs to another model; nothing has changed.
         """
-        state = checkpoint.read_state(directory)
-        if (state.get("base"), state.get("tokenizer")) != (self._loaded.base_fingerprint, self.tokenizer_fingerprint):
+        saved = checkpoint.read(directory)
+        base, tokenizer = saved.state.get("base"), saved.state.get("tokenizer")
+        if (base, tokenizer) != (self._loaded.base_fingerprint, self.tokenizer_fingerprint):
             raise SwarmError(
-                f"the checkpoint in {directory} continues another model ({state.get('model')}) than {self.name}; "
+                f"the checkpoint in {directory} continues another model ({saved.state.get('model')}) than {self.name}; "
                 "remove it to start afresh"
             )
-        checkpoint.read_tensors(directory, self._loaded.trainable, self._updater.optimizer)
-        self._updater.updates = int(state["updates"])
-        self._updater.micro_batch = int(state["micro_batch"])
+        try:
+            self.put_back(saved)
+        except SwarmError as error:
+            raise SwarmError(
+                f"the checkpoint in {directory} cannot be used: {error}; remove it to start afresh"
+            ) from error
+
+    def put_back(self, snapshot: checkpoint.Snapshot) -> None:
+        """Be as this learner, or one of the same model, was when the snapshot was taken; the learning rate stays.
+
+        Raises:
+            SwarmError: it is of another LoRA rank or optimiser; nothing has changed.
+        """
+        snapshot.put_back(self._loaded.trainable, self._updater.optimizer)
+        self._updater.updates = int(snapshot.state["updates"])
+        self._updater.micro_batch = int(snapshot.state["micro_batch"])
         self._fingerprint = None
         self._sampler.weights_changed()
 

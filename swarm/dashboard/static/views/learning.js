@@ -69,15 +69,17 @@ export function render({ peers }, { query, set, status }) {
 
 /** Did it help me? What each peer gained by taking others' material. */
 function helpCard(peers) {
-  const measured = peers.filter((peer) => peer.help);
+  const measured = peers.filter((peer) => peer.help || peer.twin);
   const title = term("help", "Did the swarm help?");
-  if (!measured.length) return card(title, empty("Nobody can say yet: it takes five merges of weights with others, measured by a peer whose journal is here."));
+  if (!measured.length) return card(title, empty("Nobody can say yet: it takes five merges of weights with others, or a twin that has learned alone for some rounds, of a peer whose journal is here."));
   const columns = [
     { label: "Peer", heads: true, cell: (peer) => name(peer.name) },
-    { label: "Gained by a merge", wide: true, cell: (peer) => helped(peer.help) },
-    { label: "Merges", numeric: true, cell: (peer) => number(peer.help.rounds) },
+    { label: "Beside its twin alone", wide: true, cell: (peer) => (peer.twin ? helped(peer.twin) : "not yet") },
+    { label: "Rounds", numeric: true, cell: (peer) => number(peer.twin?.rounds) },
+    { label: "Gained by a merge", wide: true, cell: (peer) => (peer.help ? helped(peer.help) : "not yet") },
+    { label: "Merges", numeric: true, cell: (peer) => number(peer.help?.rounds) },
   ];
-  const methods = [...new Set(measured.map((peer) => line(peer.help.method, 120)))];
+  const methods = [...new Set(measured.flatMap((peer) => [peer.twin, peer.help]).filter(Boolean).map((told) => line(told.method, 120)))];
   return card(title, table("What each peer gained by the swarm", columns, measured, { rowKey: (peer) => peer.name }), h("p", { class: "quiet-text" }, `Measured by ${methods.join("; ")}.`));
 }
 
