@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bench.machine import describe
 
 RESULT = Path(__file__).parent / "results" / "first-swarm.md"
@@ -24,6 +26,8 @@ def main() -> int:
     p.add_argument("--peers", type=int, default=3)
     p.add_argument("--rounds", type=int, default=10)
     p.add_argument("--recipe", default="recipes/arithmetic.yaml")
+    p.add_argument("--twin", help="as for swarm.join; 1 lets the twins keep up, and adds a column")
+    p.add_argument("--heldout", type=int, metavar="N", help="questions, in place of the recipe's number")
     p.add_argument("--of", type=Path, metavar="FOLDER")
     p.add_argument("--command", default="", help="what was run, with --of")
     p.add_argument("--note", default="", help="what else is to be known of that run")
@@ -34,7 +38,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         events, summary = Path(folder) / "events.jsonl", Path(folder) / "s.json"
         command = ["-m", "swarm.join", "--peers", str(options.peers), "--rounds", str(options.rounds)]
-        command += ["--recipe", options.recipe, "--plain", "--summary", str(summary)]
+        recipe = options.recipe
+        if options.heldout:
+            recipe = str(_with_heldout(Path(recipe), options.heldout, Path(folder)))
+        command += ["--recipe", recipe, *(["--twin", options.twin] if options.twin else []), "--plain"]
+        command += ["--summary", str(summary)]
         print(f"running python {' '.join(command)}; about a minute a round on 2 cores", flush=True)
         with events.open("wb") as out:
             status = subprocess.run(
@@ -43,8 +51,20 @@ def main() -> int:
         if status != 0:
             print(f"the swarm ended with status {status}", file=sys.stderr)
             return status
-        options.command = " ".join(["python", *command[:-1], "s.json"])
+        shown = " ".join(["python", *command[:-1], "s.json"])
+        options.command = shown.replace(recipe, options.recipe)
+        if options.heldout:
+            options.note += f"heldout.count in the recipe set to {options.heldout}"
         return write(events, summary, options)
+
+
+def _with_heldout(recipe: Path, count: int, folder: Path) -> Path:
+    """A copy of the recipe with so many held-out questions."""
+    settings = yaml.safe_load(recipe.read_text())
+    settings["heldout"]["count"] = count
+    copy = folder / recipe.name
+    copy.write_text(yaml.safe_dump(settings))
+    return copy
 
 
 def write(events: Path, summary: Path, options: argparse.Namespace) -> int:
@@ -63,7 +83,7 @@ def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str, 
     peers = summary["peers"]
     gains = [peer["heldout"]["after"] - peer["heldout"]["before"] for peer in peers]
     lines = [
-        f"# A first swarm: {len(peers)} peers, {summary['rounds']} rounds, a real model",
+        f"# A swarm: {len(peers)} peers, {summary['rounds']} rounds, {peers[0]['model']}",
         "",
         f"`{command}`",
         "",
@@ -74,8 +94,8 @@ def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str, 
         *([f"- {note}"] if note else []),
         "",
         "| peer | held-out before | after | reward, first 3 rounds | last 3 | published | fetched | critiques "
-        "| revisions | verdicts | updates | tok/s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| revisions | verdicts | updates | tok/s | beside its twin alone |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in peers:
         heldout = peer["heldout"]
@@ -83,7 +103,7 @@ def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str, 
             f"| {peer['name']} | {heldout['before']:.2f} | **{heldout['after']:.2f}** "
             f"| {statistics.mean(peer['reward'][:3]):.2f} | {statistics.mean(peer['reward'][-3:]):.2f} "
             f"| {peer['rollouts_published']} | {peer['rollouts_fetched']} | {peer['critiques']} | {peer['revisions']} "
-            f"| {peer['verdicts']} | {peer['updates']} | {peer['tokens_per_s']:.0f} |"
+            f"| {peer['verdicts']} | {peer['updates']} | {peer['tokens_per_s']:.0f} | {_beside_twin(peer['twin'])} |"
         )
     lines += [
         "",
@@ -104,6 +124,12 @@ def report(summary: dict[str, Any], rounds: list[dict[str, Any]], command: str, 
             f"| {_mean(e['groups_fetched'] for e in here)} | {work} | {_mean(e['seconds'].get('wait') for e in here)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _beside_twin(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return "not yet"
+    return f"{told['gain']:+.2f} ({told['low']:+.2f} to {told['high']:+.2f}) after {told['rounds']} rounds"
 
 
 def _mean(values: Any) -> str:
