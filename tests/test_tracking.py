@@ -61,6 +61,13 @@ def test_every_number_of_a_round():
     assert numbers_of({"event": "stage", "stage": "answer"}) is None
 
 
+def test_numbers_of_the_twin_stand_at_its_own_rounds():
+    told = {"gain": 0.1, "low": 0.02, "high": 0.18, "rounds": 5, "method": "twin"}
+    found = numbers_of({"event": "twin", "rounds": 5, "help": told})
+    assert found == (5, {"twin/gain": 0.1, "twin/low": 0.02, "twin/high": 0.18})
+    assert numbers_of({"event": "twin", "rounds": 5, "help": None}) is None
+
+
 def test_tensorboard_has_the_numbers(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

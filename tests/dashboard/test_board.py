@@ -283,6 +283,9 @@ def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
     told = {"gain": 0.03, "low": -0.01, "high": 0.07, "rounds": 20, "method": "ablation", "more": "x" * 9999}
     note(homes, "peer-1", joules=7200.0, peak_memory=2**30, help=told, refused={"not delivered": 2, "garbage": 1})
     note(homes, "peer-2", help={"gain": "much"})
+    latest = "INSERT OR REPLACE INTO meta VALUES ('latest/twin', ?)"
+    change(homes, "peer-1", latest, json.dumps({"rounds": 20, "help": told}))
+    change(homes, "peer-2", latest, json.dumps({"rounds": 5, "help": None}))
     board = board_of(homes)
     mine, other = (history.peer_id for history in board.watch.histories[:2])
     rows = {row["peer_id"]: row for row in board.leaderboard()["rows"]}
@@ -291,7 +294,8 @@ def test_energy_memory_and_help_are_shown_where_a_journal_has_them(homes):
     peers = body(board, "/api/learning")["peers"]
     assert peers[mine]["memory"][-1] == 2**30 and peers[mine]["joules"] == [None, None, 7200.0]
     assert peers[mine]["help"] == {key: value for key, value in told.items() if key != "more"} | {"ordinal": ROUNDS}
-    assert peers[other]["help"] is None
+    assert peers[mine]["twin"] == {key: value for key, value in told.items() if key != "more"}
+    assert peers[other]["help"] is None and peers[other]["twin"] is None
     trust = body(board, "/api/trust")
     assert trust["not_revealed"] == 2 and trust["refused"] == {"garbage": 1}, "what never came broke no rule"
     assert body(board, "/api/rounds?limit=1")["rows"][0]["refused"] == 1

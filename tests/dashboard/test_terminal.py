@@ -64,6 +64,16 @@ def test_it_says_why_a_round_taught_nothing():
     assert "0.50" in text and "0.90" in text and "100" in text
 
 
+def test_what_the_twin_says_comes_before_what_the_merges_say():
+    by_merge = {"gain": 0.01, "low": -0.01, "high": 0.03, "rounds": 6, "method": "m"}
+    beside_twin = {"gain": 0.12, "low": 0.04, "high": 0.2, "rounds": 5, "method": "t"}
+    done = {**DONE, "help": by_merge}
+    assert "+1.0% ±2.0%" in shown([*EVENTS, done])
+    said = shown([*EVENTS, done, {"event": "twin", "rounds": 5, "help": beside_twin}, done])
+    assert "+1.0%" not in said and "after 5 rounds +12.0% ±8.0% beside its twin" in said
+    assert "beside its twin" not in shown([*EVENTS, done, {"event": "twin", "rounds": 5, "help": None}])
+
+
 def test_heldout_at_start_and_now():
     text = shown([*EVENTS, {"event": "heldout", "ordinal": 5, "correct": 48, "of": 64}])
     assert "25% \u2192 75%" in text

@@ -69,18 +69,17 @@ export function render({ peers }, { query, set, status }) {
 
 /** Did it help me? What each peer gained by taking others' material. */
 function helpCard(peers) {
-  const measured = peers.filter((peer) => peer.help || peer.twin);
+  const told = (peer, gain, over) => (gain ? [{ peer: peer.name, gain, over: `${number(gain.rounds)} ${over}` }] : []);
+  const measured = peers.flatMap((peer) => [...told(peer, peer.twin, "rounds, beside its twin alone"), ...told(peer, peer.help, "merges, by each")]);
   const title = term("help", "Did the swarm help?");
   if (!measured.length) return card(title, empty("Nobody can say yet: it takes five merges of weights with others, or a twin that has learned alone for some rounds, of a peer whose journal is here."));
   const columns = [
-    { label: "Peer", heads: true, cell: (peer) => name(peer.name) },
-    { label: "Beside its twin alone", wide: true, cell: (peer) => (peer.twin ? helped(peer.twin) : "not yet") },
-    { label: "Rounds", numeric: true, cell: (peer) => number(peer.twin?.rounds) },
-    { label: "Gained by a merge", wide: true, cell: (peer) => (peer.help ? helped(peer.help) : "not yet") },
-    { label: "Merges", numeric: true, cell: (peer) => number(peer.help?.rounds) },
+    { label: "Peer", heads: true, cell: (row) => name(row.peer) },
+    { label: "Gained", wide: true, cell: (row) => helped(row.gain) },
+    { label: "In", cell: (row) => row.over },
   ];
-  const methods = [...new Set(measured.flatMap((peer) => [peer.twin, peer.help]).filter(Boolean).map((told) => line(told.method, 120)))];
-  return card(title, table("What each peer gained by the swarm", columns, measured, { rowKey: (peer) => peer.name }), h("p", { class: "quiet-text" }, `Measured by ${methods.join("; ")}.`));
+  const methods = [...new Set(measured.map((row) => line(row.gain.method, 120)))];
+  return card(title, table("What each peer gained by the swarm", columns, measured, { rowKey: (row) => row.peer + row.over }), h("p", { class: "quiet-text" }, `Measured by ${methods.join("; ")}.`));
 }
 
 const KINDS = { bytes_in: "blobs in", bytes_out: "blobs out", dht_in: "DHT in", dht_out: "DHT out" };
