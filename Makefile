@@ -104,15 +104,16 @@ bench: model  ## the numbers of the README, written to bench/results/ (15 minute
 bench-judging: $(READY)  ## every adversary of the judging simulator, to bench/results/judging.md (3 core-hours)
 	$(BIN)/python -m bench.judging --minutes 240
 
-bench-collective: model  ## what peers gain from each other, into bench/results/ (tiny model, 5 seeds: hours on 2 cores)
-	$(BIN)/python -m bench.collective --model tiny --jobs 2 $(if $(MINUTES),--minutes $(MINUTES))
+bench-collective: model  ## what peers gain from each other, into bench/results/ (tiny model, 5 seeds: about an hour on 2 cores)
+	$(BIN)/python -m bench.collective --model tiny --rounds 60 --jobs 2 --seeds 2 $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m bench.collective --model tiny --rounds 60 --jobs 2 --best-rates $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --table bench/results/collective-*.jsonl
 
 bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 30 minutes on 2 cores)
 	$(BIN)/python -m bench.network --table --minutes 60
 
-bench-training: model  ## one peer alone beside TRL and one generate per completion (20 minutes on 2 cores)
-	$(BIN)/python -m bench.training --steps 20
+bench-training: model  ## one peer alone beside TRL and one generate per completion (70 minutes on 2 cores)
+	$(BIN)/python -m bench.training --steps 20 --repeats 2
 
 screenshots: $(READY)  ## pictures of the dashboard into docs/images/, over the swarm in HOME_DIR (needs Chromium)
 	@[ -n "$(HOME_DIR)" ] || { echo "say whose: make screenshots HOME_DIR=runs/…" >&2; exit 1; }

@@ -27,6 +27,9 @@ def main() -> int:
     p.add_argument("--rounds", type=int, help="in place of the model's usual number")
     p.add_argument("--measure-every", type=int, help="rounds between two points of the curve; 25 points if left out")
     p.add_argument("--peers", type=int, nargs="*", help="only runs with so many peers")
+    p.add_argument(
+        "--best-rates", action="store_true", help="only the rate at which an arm was best in the file so far"
+    )
     p.add_argument("--arms", nargs="*", choices=sorted(ARMS), help="only these")
     p.add_argument("--jobs", type=int, default=1, help="runs at the same time, one process each")
     p.add_argument("--minutes", type=float, default=1e4, help="what is not done by then is not run")
@@ -41,7 +44,11 @@ def main() -> int:
     wanted = options.arms or ARMS
     jobs = [job for job in plan(options.model, options.seeds, options.rounds) if job.arm in wanted]
     jobs = [job for job in jobs if options.peers is None or job.peers in options.peers]
-    done = [_key(result) for result in table.read([out])] if out.exists() else []
+    results = table.read([out]) if out.exists() else []
+    if options.best_rates:
+        best = table.best_rates(results)
+        jobs = [job for job in jobs if best.get((job.model, job.rounds, job.arm, job.peers)) == job.learning_rate]
+    done = [_key(result) for result in results]
     left = [job for job in jobs if job.key() not in done]
     print(f"{len(left)} of {len(jobs)} runs to do, {options.jobs} at a time, into {out}", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores

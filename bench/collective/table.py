@@ -49,6 +49,7 @@ def write(files: Sequence[Path]) -> str:
         "moment at which that peer is done, by seconds of sampling, update, merge and validation.",
         "- Goal: what one peer at its best rate reaches in R rounds is reached in R/3 by 4 peers and in R/4 by 8, and "
         "never less than alone with a poisoner.",
+        "- Rates were swept on the first seeds; the best one of each arm ran on more (column 'seeds').",
         "",
     ]
     for (model, rounds), results in sorted(by_size.items()):
@@ -59,6 +60,16 @@ def write(files: Sequence[Path]) -> str:
     text = "\n".join(lines)
     RESULT.write_text(text)
     return text
+
+
+def best_rates(results: Sequence[Result]) -> dict[tuple[str, int, str, int], float]:
+    """The rate with the best held-out accuracy at the end, by model, rounds, arm and number of peers."""
+    found: dict[tuple[str, int, str, int], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        if result["complete"]:
+            key = result["model"], result["rounds"], result["arm"], result["peers"]
+            found[key][result["learning_rate"]].append(_final(result))
+    return {key: max(rates, key=lambda rate: _standing(rates[rate])) for key, rates in found.items()}
 
 
 def _on_gpu(by_size: dict[tuple[str, int], list[Result]]) -> bool:
@@ -144,7 +155,12 @@ def _reached(results: Sequence[Result], target: float) -> str:
 def _best(runs: dict[Setting, list[Result]], arm: str, peers: int) -> Setting | None:
     """The rate with the best held-out accuracy at the end."""
     settings = [setting for setting in runs if setting[:2] == (arm, peers)]
-    return max(settings, key=lambda setting: _mean(runs[setting], _final), default=None)
+    return max(settings, key=lambda setting: _standing([_final(result) for result in runs[setting]]), default=None)
+
+
+def _standing(finals: Sequence[float]) -> tuple[int, float]:
+    """What rates are compared by: one that was chosen before, and has run on more seeds, stays."""
+    return len(finals), statistics.fmean(finals)
 
 
 def _final(result: Result) -> float:
