@@ -13,6 +13,8 @@ import psutil
 import torch
 from transformers import PretrainedConfig
 
+from swarm.training import container
+
 SHARE_OF_FREE = 0.6
 ACTIVATIONS_PER_TOKEN = 28
 """fp32 numbers that a backward pass keeps per token, layer and hidden unit; measured 20 to 25 on Llama shapes."""
@@ -53,7 +55,8 @@ def limit(device: torch.device, total: int) -> None:
 
 def free_bytes(device: torch.device) -> int:
     if device.type != "cuda":
-        return psutil.virtual_memory().available
+        machine, ours = psutil.virtual_memory().available, container.free_bytes()
+        return machine if ours is None else min(machine, ours)
     free, _ = torch.cuda.mem_get_info(device)
     allocated = torch.cuda.memory_allocated(device)
     free += torch.cuda.memory_reserved(device) - allocated
