@@ -146,8 +146,9 @@ def _reached(results: Sequence[Result], target: float) -> str:
     """The first measured round from which the mean curve is at the target, in rounds of a peer that samples all its
     groups itself."""
     arm = ARMS[results[0]["arm"]]
-    for index, (at, _) in enumerate(results[0]["curve"]):
-        if statistics.fmean(result["curve"][index][1] for result in results) >= target:
+    curves = [dict(result["curve"]) for result in results]
+    for at in sorted(set.intersection(*map(set, curves))):
+        if statistics.fmean(curve[at] for curve in curves) >= target:
             return f"{at * arm.own:.0f}"
     return "not reached"
 
