@@ -47,8 +47,8 @@ def write(files: Sequence[Path]) -> str:
         "- 'Against alone' is the mean difference at the end to a peer alone at its best rate with the same seed "
         "(for peers with tasks or models of their own: to such peers alone); 'in its time' is the accuracy at the "
         "moment at which that peer is done, by seconds of sampling, update, merge and validation.",
-        "- Goal: what one peer at its best rate reaches in R rounds is reached in R/3 by 4 peers and in R/4 by 8, and "
-        "never less than alone with a poisoner.",
+        "- Goal: what one peer at its best rate comes to in the end, first after R rounds ('rounds to its accuracy' in "
+        "its own row), is reached in R/3 by 4 peers and in R/4 by 8, and never less than alone with a poisoner.",
         "- Rates were swept on the first seeds; the best one of each arm ran on more (column 'seeds').",
         "",
     ]
@@ -95,7 +95,7 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
         best = _best(runs, arm, peers)
         alone = _best(runs, *ARMS[arm].solo)
         for setting in sorted(key for key in runs if key[:2] == (arm, peers)):
-            yield _row(setting, runs[setting], runs[alone] if alone else [], rounds, best=setting == best)
+            yield _row(setting, runs[setting], runs[alone] if alone else [], best=setting == best)
     yield ""
     yield "The best rate of each arm is in bold. Arms:"
     yield ""
@@ -104,10 +104,12 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
     yield ""
 
 
-def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], rounds: int, *, best: bool) -> str:
+def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], *, best: bool) -> str:
     arm, peers, rate = setting
     share = {4: 3, 8: 4}.get(peers)
-    goal = f"{rounds / share:.0f}" if share and not ARMS[arm].poison else "not below alone" if share else ""
+    target = _mean(alone, _final) if alone else math.inf
+    takes = _reached(alone, target) if alone else None
+    goal = f"{takes / share:.0f}" if takes and share and not ARMS[arm].poison else "not below alone" if share else ""
     refused: dict[str, int] = defaultdict(int)
     for result in results:
         for reason, count in result["refused"].items():
@@ -123,7 +125,7 @@ def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], r
         _interval([_final(one) - _final(other) for one, other in pairs], sign="+") if pairs else "",
         f"{statistics.fmean(_in_time(one, _seconds(other)) for one, other in pairs):.2f}" if pairs else "",
         _interval([_cumulative(result) for result in results]),
-        _reached(results, _mean(alone, _final)) if alone else "-",
+        f"{reached:.0f}" if (reached := _reached(results, target)) is not None else "not reached",
         goal,
         f"{_mean(results, lambda result: result['trained_rows']):.0f}",
         ", ".join(f"{_mean(results, lambda result, what=what: result['seconds'][what]):.1f}" for what in SECONDS),  # type: ignore[misc]
@@ -142,15 +144,15 @@ def _in_time(result: Result, seconds: float) -> float:
     return float(max((at, right) for at, right in result["curve"] if at <= played)[1])
 
 
-def _reached(results: Sequence[Result], target: float) -> str:
+def _reached(results: Sequence[Result], target: float) -> float | None:
     """The first measured round from which the mean curve is at the target, in rounds of a peer that samples all its
     groups itself."""
     arm = ARMS[results[0]["arm"]]
     curves = [dict(result["curve"]) for result in results]
     for at in sorted(set.intersection(*map(set, curves))):
         if statistics.fmean(curve[at] for curve in curves) >= target:
-            return f"{at * arm.own:.0f}"
-    return "not reached"
+            return at * arm.own
+    return None
 
 
 def _best(runs: dict[Setting, list[Result]], arm: str, peers: int) -> Setting | None:
