@@ -109,7 +109,10 @@ def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], *
     share = {4: 3, 8: 4}.get(peers)
     target = _mean(alone, _final) if alone else math.inf
     takes = _reached(alone, target) if alone else None
-    goal = f"{takes / share:.0f}" if takes and share and not ARMS[arm].poison else "not below alone" if share else ""
+    if ARMS[arm].poison:
+        goal = "not below alone"
+    else:
+        goal = f"{takes / share:.0f}" if takes and share else ""
     refused: dict[str, int] = defaultdict(int)
     for result in results:
         for reason, count in result["refused"].items():
