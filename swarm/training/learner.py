@@ -331,16 +331,17 @@ class Learner:
             raise SwarmError(
                 f"the checkpoint in {directory} cannot be used: {error}; remove it to start afresh"
             ) from error
+        self._updater.micro_batch = int(saved.state["micro_batch"])
 
     def put_back(self, snapshot: checkpoint.Snapshot) -> None:
-        """Be as this learner, or one of the same model, was when the snapshot was taken; the learning rate stays.
+        """Be as this learner, or one of the same model, was when the snapshot was taken; the learning rate stays, and
+        so does the micro-batch that was found to fit.
 
         Raises:
             SwarmError: it is of another LoRA rank or optimiser; nothing has changed.
         """
         snapshot.put_back(self._loaded.trainable, self._updater.optimizer)
         self._updater.updates = int(snapshot.state["updates"])
-        self._updater.micro_batch = int(snapshot.state["micro_batch"])
         self._fingerprint = None
         self._sampler.weights_changed()
 
