@@ -2,11 +2,14 @@
 
 Real SmolLM2-135M weights come from DIR (without it those rows are left out); Qwen2.5-0.5B's shape gets random weights,
 which are as fast and as large as real ones. Copy FILE to bench/results/training_gpu.json, then
-`python -m bench.training --render` puts its rows into the table.
+`python -m bench.training --render` puts its rows into the table. With `--collective MINUTES` it then measures what
+peers gain from each other, into collective-smollm2-gpu.jsonl beside FILE (`python -m bench.collective --table`).
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +22,7 @@ from bench.arms import random_qwen
 from bench.machine import describe
 from bench.training import Result, measure, table
 from swarm.recipe.schema import Grpo, Lora, Model, StageSettings
-from swarm.training import tiny
+from swarm.training import smollm2, tiny
 from swarm.training.learner import Learner, TrainingGroup
 
 Run = tuple[str, str, Path, int]
@@ -71,10 +74,13 @@ def main() -> int:
     p.add_argument("--smollm", type=Path, help="directory with SmolLM2-135M-Instruct as save_pretrained writes it")
     p.add_argument("--out", type=Path, default=Path("training_gpu.json"))
     p.add_argument("--minutes", type=float, default=8, help="after which no further run starts, and none goes on")
+    p.add_argument("--collective", type=float, metavar="MINUTES", help="then bench.collective with SmolLM2 for so long")
     p.add_argument("--repeats", type=int, default=2)
     options = p.parse_args()
     if not torch.cuda.is_available():
         p.error("PyTorch sees no CUDA device on this machine")
+    if options.collective and options.smollm is None:
+        p.error("--collective needs --smollm")
     deadline = time.monotonic() + options.minutes * 60
     result: dict[str, object] = {"machine": describe() + f"- GPU: {torch.cuda.get_device_name()}\n"}
 
@@ -112,7 +118,16 @@ def main() -> int:
             repeats = options.repeats if number == 0 else 1
             results += measure(runs, repeats, device="cuda", limit_s=left, keep=keep)
     print("\n".join(table(results)))
-    return 0
+    return collective(options.smollm, options.out, options.collective) if options.collective else 0
+
+
+def collective(smollm: Path, out: Path, minutes: float) -> int:
+    """`python -m bench.collective` with the real model from a directory; its exit status."""
+    with tempfile.TemporaryDirectory() as cache:
+        (Path(cache) / smollm2.MODEL.replace("/", "--")).symlink_to(smollm.resolve())
+        command = [sys.executable, "-m", "bench.collective", "--model", "smollm2", "--device", "cuda"]
+        command += ["--minutes", str(minutes), "--out", str(out.with_name("collective-smollm2-gpu.jsonl"))]
+        return subprocess.run(command, env={**os.environ, "SWARM_CACHE": cache}, check=False).returncode
 
 
 if __name__ == "__main__":

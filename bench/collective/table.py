@@ -28,10 +28,10 @@ def read(files: Sequence[Path]) -> list[Result]:
 
 def write(files: Sequence[Path]) -> str:
     """Write the table of all complete runs in the files, and return it."""
-    by_size: dict[tuple[str, int], list[Result]] = defaultdict(list)
+    by_size: dict[tuple[str, int, bool], list[Result]] = defaultdict(list)
     for result in read(files):
         if result["complete"]:
-            by_size[result["model"], result["rounds"]].append(result)
+            by_size[result["model"], result["rounds"], not result["device"].startswith("CPU")].append(result)
     lines = [
         "# What peers give each other",
         "",
@@ -52,11 +52,11 @@ def write(files: Sequence[Path]) -> str:
         "- Rates were swept on the first seeds; the best one of each arm ran on more (column 'seeds').",
         "",
     ]
-    for (model, rounds), results in sorted(by_size.items()):
+    for (model, rounds, _), results in sorted(by_size.items()):
         lines += _section(model, rounds, results)
-    for model in sorted(set(SIZES) - {model for model, _ in by_size}):
+    for model in sorted(set(SIZES) - {model for model, _, _ in by_size}):
         lines += [f"## {model}", "", "Not measured.", ""]
-    lines += ["## On a GPU", "", "Not measured.", ""] if not _on_gpu(by_size) else []
+    lines += ["## On a GPU", "", "Not measured.", ""] if not any(on_gpu for _, _, on_gpu in by_size) else []
     text = "\n".join(lines)
     RESULT.write_text(text)
     return text
@@ -70,10 +70,6 @@ def best_rates(results: Sequence[Result]) -> dict[tuple[str, int, str, int], flo
             key = result["model"], result["rounds"], result["arm"], result["peers"]
             found[key][result["learning_rate"]].append(_final(result))
     return {key: max(rates, key=lambda rate: _standing(rates[rate])) for key, rates in found.items()}
-
-
-def _on_gpu(by_size: dict[tuple[str, int], list[Result]]) -> bool:
-    return any(not result["device"].startswith("CPU") for results in by_size.values() for result in results)
 
 
 def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str]:
