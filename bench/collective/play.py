@@ -378,15 +378,21 @@ def _tokens(groups: Sequence[Sampled]) -> int:
 
 
 class _timed:
-    """Adds the seconds of a block to a peer's account."""
+    """Adds the seconds of a block to a peer's account: of the processor, so that other work on the machine does not
+    count, or with a GPU of the clock."""
 
     def __init__(self, peer: Peer, what: str) -> None:
         self._peer, self._what = peer, what
 
     def __enter__(self) -> None:
-        self._started = time.perf_counter()
+        self._started = _now()
 
     def __exit__(self, *_: object) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self._peer.seconds[self._what] += time.perf_counter() - self._started
+        self._peer.seconds[self._what] += _now() - self._started
+
+
+def _now() -> float:
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
