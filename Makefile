@@ -12,6 +12,7 @@ ROUNDS ?= 10
 RECIPE ?= recipes/arithmetic.yaml
 RUN := runs/$(shell date +%Y%m%d-%H%M%S)
 SUMMARY ?= $(RUN)/summary.json
+SMOLLM_SEEDS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install model swarm test lint contracts contracts-check contracts-gas contracts-slither contracts-tools \
@@ -104,9 +105,11 @@ bench: model  ## the numbers of the README, written to bench/results/ (15 minute
 bench-judging: $(READY)  ## every adversary of the judging simulator, to bench/results/judging.md (3 core-hours)
 	$(BIN)/python -m bench.judging --minutes 240
 
-bench-collective: model  ## what peers gain from each other, into bench/results/ (tiny model, 5 seeds: about an hour on 2 cores)
+bench-collective: model  ## what peers gain from each other, into bench/results/ (on 2 cores an hour, and two more for each of SMOLLM_SEEDS)
 	$(BIN)/python -m bench.collective --model tiny --rounds 60 --jobs 2 --seeds 2 $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --model tiny --rounds 60 --jobs 2 --best-rates $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m bench.collective --model smollm2 --jobs 2 --measure-every 2 --seeds $(SMOLLM_SEEDS) \
+	    --arms alone mean both "trimmed, negated" $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --table bench/results/collective-*.jsonl
 
 bench-network: $(READY)  ## the network beside the anchor's all-gather: bench/results/network.md (about 30 minutes on 2 cores)
