@@ -25,7 +25,7 @@ from swarm.round.benefit import Paired
 from swarm.training import tiny
 from swarm.training.cache import make_once
 from swarm.training.learner import Completion, Learner, TrainingGroup
-from swarm.training.merging import Delta, Merged, Usual, decode, encode, merge
+from swarm.training.merging import Delta, Merged, decode, encode, merge
 from swarm.training.obtain import obtain
 from swarm.training.wire import WeightsRefused
 
@@ -77,7 +77,6 @@ class Peer:
     trained_rows: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     partners: int = 0
-    usual: Usual = field(default_factory=Usual)
     refused: Counter[str] = field(default_factory=Counter)
 
     def sit_down(self) -> None:
@@ -194,8 +193,7 @@ class _Run:
                 if name != str(index) and self._peers[int(name)].learner is peer.learner
             }
             with _timed(peer, "merge"):
-                merged = merge(self.arm.rule, deltas[index], others, reward, reward[str(index)], peer.usual.distance)
-                peer.usual.note(merged)
+                merged = merge(self.arm.rule, deltas[index], others, reward, reward[str(index)])
                 if self.arm.product and merged.delta is not None:
                     every = [deltas[index], *(others[name] for name in merged.partners)]
                     start = self._starts[index]

@@ -8,7 +8,7 @@ model soups: Wortsman et al. 2022, 2203.05482). Median and trimmed mean by coord
 
 import math
 import statistics
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,8 +24,6 @@ Delta = dict[str, torch.Tensor]
 OUTLIER = 5.0
 """A delta this many times longer, or farther from the coordinate-wise median, than is usual among the others is left
 out."""
-RECENT = 16
-"""Merges whose spread is remembered."""
 MAX_CHANGE = 100.0
 """No weight of a model moves that far; above it, sums of squares could overflow."""
 _FEW = 12
@@ -39,26 +37,6 @@ class Merged:
     """Whose deltas are in it, beside the own one; sorted."""
     refused: Counter[str]
     """Deltas left out, by reason."""
-    spread: float = 0.0
-    """Median distance of the deltas, the own one and outliers among them, from the median of each coordinate."""
-
-
-class Usual:
-    """How far apart deltas were in the last merges.
-
-    In a round in which few have learnt something, the others stand together, and without this memory those few would be
-    outliers.
-    """
-
-    def __init__(self) -> None:
-        self._spreads: deque[float] = deque(maxlen=RECENT)
-
-    @property
-    def distance(self) -> float:
-        return max(self._spreads, default=0.0)
-
-    def note(self, merged: Merged) -> None:
-        self._spreads.append(merged.spread)
 
 
 class Origin:
@@ -102,32 +80,22 @@ def decode(blob: bytes, like: Delta) -> Delta:
 
 
 def merge(
-    rule: MergeRule,
-    own: Delta | None,
-    others: Mapping[str, Delta],
-    rewards: Mapping[str, float],
-    own_reward: float,
-    usual: float = 0.0,
+    rule: MergeRule, own: Delta | None, others: Mapping[str, Delta], rewards: Mapping[str, float], own_reward: float
 ) -> Merged:
     """The own delta and those of others as one, outliers left out.
 
     Args:
         own: None for a learner that has learnt nothing yet: it takes what the others have.
         rewards: mean rewards of the others, as far as known, in [0, 1]; only `reward_weighted` asks for them.
-        usual: `Usual.distance`: who is no farther from the median than OUTLIER times that is no outlier.
     """
     present = {**({"": own} if own is not None else {}), **others}
-    distances, lengths = _measure(present)
-    far, long = _outliers(distances, usual), _outliers(lengths)
-    outliers = {peer: "too long" if peer in long else "outlier" for peer in far | long if peer != ""}
+    outliers = {peer: reason for peer, reason in _outliers(present).items() if peer != ""}
     partners = tuple(sorted(set(others) - set(outliers)))
     names = ["", *partners] if own is not None else partners
     known = [*rewards.values(), own_reward]
     weights = [own_reward if name == "" else rewards.get(name, statistics.fmean(known)) for name in names]
     delta = combine(rule, [present[name] for name in names], weights) if partners else None
-    return Merged(
-        delta, partners, Counter(outliers.values()), statistics.median(distances.values()) if present else 0.0
-    )
+    return Merged(delta, partners, Counter(outliers.values()))
 
 
 def combine(rule: MergeRule, deltas: Sequence[Delta], rewards: Sequence[float]) -> Delta:
@@ -169,22 +137,17 @@ def _sorted(stacked: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def _measure(present: Mapping[str, Delta]) -> tuple[dict[str, float], dict[str, float]]:
-    """Each one's distance from the median of each coordinate, and its length."""
+def _outliers(present: Mapping[str, Delta]) -> dict[str, str]:
+    """Who is far from the rest, and in what: each is compared with the median of the same measure over the others."""
     distances, lengths = torch.zeros(len(present)), torch.zeros(len(present))
     for name in next(iter(present.values()), {}):
         stacked = torch.stack([delta[name] for delta in present.values()])
         distances += (stacked - _combine("median", stacked, ())).square().flatten(1).sum(dim=1).cpu()
         lengths += stacked.square().flatten(1).sum(dim=1).cpu()
-    first, second = (dict(zip(present, found.sqrt().tolist(), strict=True)) for found in (distances, lengths))
-    return first, second
-
-
-def _outliers(measure: Mapping[str, float], usual: float = 0.0) -> set[str]:
-    """Who is far from the rest: each is compared with the median over the others, or with `usual` if that is more."""
-    found = set()
-    for peer, value in measure.items():
-        others = [other for name, other in measure.items() if name != peer]
-        if others and value > OUTLIER * max(usual, statistics.median(others)):
-            found.add(peer)
+    found = {}
+    for measure, reason in ((distances.tolist(), "outlier"), (lengths.tolist(), "too long")):
+        for place, peer in enumerate(present):
+            usual = measure[:place] + measure[place + 1 :]
+            if usual and measure[place] > OUTLIER**2 * statistics.median(usual):
+                found[peer] = reason
     return found

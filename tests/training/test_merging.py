@@ -12,8 +12,6 @@ from swarm.recipe.schema import Lora
 from swarm.training import merging
 from swarm.training.merging import (
     MAX_CHANGE,
-    RECENT,
-    Usual,
     combine,
     decode,
     encode,
@@ -85,28 +83,6 @@ def test_an_outlier_is_left_out_and_counted():
     assert merged.partners == ("p", "q") and sum(merged.refused.values()) == 1
     assert distance(merged.delta, combine("mean", [OWN, OTHERS["p"], OTHERS["q"]], [])) == 0
     assert merge("mean", OWN, OTHERS, {}, 0.5).refused == {}, "honest peers are no outliers to each other"
-
-
-def test_one_that_learns_while_the_others_rest_is_no_outlier():
-    rested = {"p": OWN, "q": OWN, "r": {name: tensor + 1e-4 for name, tensor in OWN.items()}}
-    usual = Usual()
-    assert merge("mean", OWN, rested, {}, 0.5, usual.distance).refused == {"outlier": 1}, "nothing is usual yet"
-    usual.note(merge("mean", OWN, OTHERS, {}, 0.5))
-    calm = merge("mean", OWN, rested, {}, 0.5, usual.distance)
-    assert calm.partners == ("p", "q", "r") and calm.spread == 0
-    far = {**OTHERS, "r": {name: -20 * tensor for name, tensor in OTHERS["r"].items()}}
-    assert merge("mean", OWN, far, {}, 0.5, usual.distance).partners == ("p", "q")
-    for _ in range(RECENT - 1):
-        usual.note(calm)
-    assert usual.distance > 0
-    usual.note(calm)
-    assert usual.distance == 0, "after many calm merges, calm is usual"
-
-
-def test_one_outlier_does_not_change_what_is_usual():
-    far = {name: -20 * tensor for name, tensor in OTHERS["r"].items()}
-    with_it = merge("mean", OWN, {**OTHERS, "r": far}, {}, 0.5).spread
-    assert with_it < 1.5 * merge("mean", OWN, OTHERS, {}, 0.5).spread
 
 
 def test_a_longer_one_of_two_is_refused():
