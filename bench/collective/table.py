@@ -98,6 +98,10 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
     for arm in dict.fromkeys(arm for arm, _, _ in runs):
         yield f"- {arm}: {ARMS[arm].about}"
     yield ""
+    for note in dict.fromkeys(result["note"] for result in results if "note" in result):
+        named = sorted({result["arm"] for result in results if result.get("note") == note})
+        yield f"Of {', '.join(named)}: {note}."
+        yield ""
 
 
 def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], *, best: bool) -> str:
