@@ -21,6 +21,7 @@ from swarm.recipe.prompts import answer_prompt
 from swarm.recipe.schema import GymSource, Heldout, ItemSource, Recipe
 from swarm.recipe.tasks import Task, derive_tasks, heldout_tasks
 from swarm.recipe.verifiers import verify
+from swarm.round import heldout
 from swarm.round.benefit import Paired
 from swarm.training import tiny
 from swarm.training.cache import make_once
@@ -228,7 +229,7 @@ class _Run:
         if not self.arm.validation:
             return []
         tasks = derive_tasks(peer.recipe, self._seed("validation", index), self.arm.validation)
-        return _greedy(peer, tasks)
+        return heldout.answers(peer.learner, peer.recipe, tasks)
 
     def _sent(self, deltas: list[Delta]) -> dict[str, Delta]:
         """What arrives of each peer's delta, through the real encoding, the last one's poisoned."""
@@ -273,7 +274,7 @@ class _Run:
 
     def _measure(self, peer: Peer) -> float:
         peer.sit_down()
-        right = _greedy(peer, heldout_tasks(self._recipe))
+        right = heldout.answers(peer.learner, peer.recipe, heldout_tasks(self._recipe))
         return round(sum(right) / len(right), 4)
 
     def _seed(self, *parts: object) -> bytes:
@@ -364,11 +365,6 @@ def _copy(source: State, target: State) -> None:
 def _encode(peer: Peer, task: Task) -> tuple[int, ...]:
     prompts = peer.recipe.prompts
     return peer.learner.encode(answer_prompt(peer.recipe, task), chat=prompts.chat, system=prompts.system)
-
-
-def _greedy(peer: Peer, tasks: Sequence[Task]) -> list[bool]:
-    texts = peer.learner.greedy([_encode(peer, task) for task in tasks], peer.recipe.stages.answer.max_new_tokens)
-    return [verify(peer.recipe, task, text) >= 0.5 for task, text in zip(tasks, texts, strict=True)]
 
 
 def _tokens(groups: Sequence[Sampled]) -> int:
