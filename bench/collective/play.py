@@ -26,7 +26,7 @@ from swarm.round.benefit import Paired
 from swarm.training import tiny
 from swarm.training.cache import make_once
 from swarm.training.learner import Completion, Learner, TrainingGroup
-from swarm.training.merging import Delta, Merged, decode, encode, merge
+from swarm.training.merging import Delta, Merged, Stride, decode, encode, merge
 from swarm.training.obtain import obtain
 from swarm.training.wire import WeightsRefused
 
@@ -78,6 +78,7 @@ class Peer:
     trained_rows: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     partners: int = 0
+    stride: Stride = field(default_factory=Stride)
     refused: Counter[str] = field(default_factory=Counter)
 
     def sit_down(self) -> None:
@@ -194,7 +195,8 @@ class _Run:
                 if name != str(index) and self._peers[int(name)].learner is peer.learner
             }
             with _timed(peer, "merge"):
-                merged = merge(self.arm.rule, deltas[index], others, reward, reward[str(index)])
+                peer.stride.arrive(deltas[index])
+                merged = merge(self.arm.rule, deltas[index], others, reward, reward[str(index)], peer.stride.length)
                 if self.arm.product and merged.delta is not None:
                     every = [deltas[index], *(others[name] for name in merged.partners)]
                     start = self._starts[index]
@@ -202,6 +204,8 @@ class _Run:
             peer.refused += merged.refused + self._malformed
             if merged.delta is not None:
                 self._take(index, peer, deltas[index], merged, moments)
+            peer.sit_down()
+            peer.stride.leave(peer.learner.delta())
 
     def _take(
         self, index: int, peer: Peer, own: Delta, merged: Merged, moments: dict[str, list[torch.Tensor]] | None

@@ -26,7 +26,7 @@ from swarm.round.exchange import POLL_S, logger
 from swarm.round.trial import Trial
 from swarm.round.wire import NOT_DELIVERED, Digest, RecordRefused, Wire, note_bytes, read_note
 from swarm.training.learner import Learner
-from swarm.training.merging import Delta, decode, encode, learning_rate, max_blob_bytes, merge
+from swarm.training.merging import Delta, Stride, decode, encode, learning_rate, max_blob_bytes, merge
 from swarm.training.wire import WeightsRefused
 
 SLOT = "merge"
@@ -86,6 +86,7 @@ class Merger:
         self._network = network
         self._gains = list(gains)
         self._secret = os.urandom(16)  # nobody can prepare weights for questions that only this peer can foresee
+        self._stride = Stride()
         self._silent: set[str] = set()
         """Peers of the same model that were waited for in vain and have not been heard since."""
 
@@ -194,7 +195,15 @@ class Merger:
         drawn = sorted(taught, key=lambda peer: draw(seed, "merge", self._peer_id, peer))[: settings.fetch_peers]
         deltas = self._fetch({peer: notes[peer] for peer in drawn}, own, refused)
         others = {peer: reward for peer, reward in rewards.items() if peer in deltas}
-        merged = merge(settings.rule, own if keep_own else None, deltas, others, rewards.get(self._peer_id, 0.0))
+        self._stride.arrive(own)
+        merged = merge(
+            settings.rule,
+            own if keep_own else None,
+            deltas,
+            others,
+            rewards.get(self._peer_id, 0.0),
+            self._stride.length,
+        )
         refused += merged.refused
         report = MergeReport()
         if merged.delta is not None:
@@ -208,6 +217,7 @@ class Merger:
                 report.merged = len(merged.partners)
                 ages = [self._clock.start(number) - self._clock.start(notes[peer].round) for peer in merged.partners]
                 report.staleness_s = round(statistics.fmean(ages), 1)
+        self._stride.leave(self._learner.delta())
         self._learner.set_learning_rate(
             learning_rate(self._recipe.grpo.learning_rate, 1 + report.merged, settings.learning_rate_power)
         )

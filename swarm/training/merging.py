@@ -24,6 +24,9 @@ Delta = dict[str, torch.Tensor]
 OUTLIER = 5.0
 """A delta this many times longer, or farther from the coordinate-wise median, than is usual among the others is left
 out."""
+STRIDES = 2.0
+"""No delta is an outlier for being at most this many times as far from the median as a learner moves by itself between
+two merges."""
 MAX_CHANGE = 100.0
 """No weight of a model moves that far; above it, sums of squares could overflow."""
 _FEW = 12
@@ -37,6 +40,29 @@ class Merged:
     """Whose deltas are in it, beside the own one; sorted."""
     refused: Counter[str]
     """Deltas left out, by reason."""
+
+
+class Stride:
+    """How far a learner goes by itself between two merges.
+
+    In a round in which few find something to learn, the others stand together at the median, and without this measure
+    those few would be outliers. It is of this learner's own updates alone, so that no other peer can stretch it.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0.0
+        """The last time that it moved at all; 0 as long as that is not known."""
+        self._left: Delta | None = None
+
+    def arrive(self, own: Delta) -> None:
+        """Call with the learner's delta right before a merge."""
+        if self._left is not None:
+            gone = math.sqrt(sum(float((own[name] - at).square().sum()) for name, at in self._left.items()))
+            self.length = gone or self.length
+
+    def leave(self, own: Delta) -> None:
+        """Call with its delta right after, whatever became of the merge."""
+        self._left = own
 
 
 class Origin:
@@ -80,16 +106,22 @@ def decode(blob: bytes, like: Delta) -> Delta:
 
 
 def merge(
-    rule: MergeRule, own: Delta | None, others: Mapping[str, Delta], rewards: Mapping[str, float], own_reward: float
+    rule: MergeRule,
+    own: Delta | None,
+    others: Mapping[str, Delta],
+    rewards: Mapping[str, float],
+    own_reward: float,
+    stride: float = 0.0,
 ) -> Merged:
     """The own delta and those of others as one, outliers left out.
 
     Args:
         own: None for a learner that has learnt nothing yet: it takes what the others have.
         rewards: mean rewards of the others, as far as known, in [0, 1]; only `reward_weighted` asks for them.
+        stride: `Stride.length` of this learner.
     """
     present = {**({"": own} if own is not None else {}), **others}
-    outliers = {peer: reason for peer, reason in _outliers(present).items() if peer != ""}
+    outliers = {peer: reason for peer, reason in _outliers(present, STRIDES * stride).items() if peer != ""}
     partners = tuple(sorted(set(others) - set(outliers)))
     names = ["", *partners] if own is not None else partners
     known = [*rewards.values(), own_reward]
@@ -137,17 +169,18 @@ def _sorted(stacked: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def _outliers(present: Mapping[str, Delta]) -> dict[str, str]:
-    """Who is far from the rest, and in what: each is compared with the median of the same measure over the others."""
+def _outliers(present: Mapping[str, Delta], near: float) -> dict[str, str]:
+    """Who is far from the rest, and in what: each is compared with the median of the same measure over the others, and
+    whoever is within `near` of the median of each coordinate is not far."""
     distances, lengths = torch.zeros(len(present)), torch.zeros(len(present))
     for name in next(iter(present.values()), {}):
         stacked = torch.stack([delta[name] for delta in present.values()])
         distances += (stacked - _combine("median", stacked, ())).square().flatten(1).sum(dim=1).cpu()
         lengths += stacked.square().flatten(1).sum(dim=1).cpu()
     found = {}
-    for measure, reason in ((distances.tolist(), "outlier"), (lengths.tolist(), "too long")):
+    for measure, reason, least in ((distances.tolist(), "outlier", near), (lengths.tolist(), "too long", 0.0)):
         for place, peer in enumerate(present):
             usual = measure[:place] + measure[place + 1 :]
-            if usual and measure[place] > OUTLIER**2 * statistics.median(usual):
+            if usual and measure[place] > max(OUTLIER**2 * statistics.median(usual), least**2):
                 found[peer] = reason
     return found

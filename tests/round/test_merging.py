@@ -164,6 +164,35 @@ def test_garbage_of_every_kind_is_counted_and_changes_nothing(ether):
     assert report.merge_refused == {"garbage": 2, "not finite": 1, "too long": 1, "not delivered": 1}
 
 
+def test_who_learns_while_the_others_find_nothing_is_merged(ether):
+    one = Player(ether, 1, rule="mean").practise()
+    one.merge()
+    one.practise("moon>", "noom").merge()  # alone so far, and now it knows how far a round takes it
+    here = one.learner.delta()
+    for secret, factor in ((2, 1 + 2**-7), (3, 1 - 2**-7)):
+        announce(Player(ether, secret), encode({name: factor * tensor for name, tensor in here.items()}))
+    learning = Player(ether, 4)
+    learning.learner.move_to(here)
+    announce(learning, encode(learning.practise("moon>", "noom").learner.delta()))
+    assert one.merge().merged == 3
+
+
+def test_being_moved_by_others_is_no_stride(ether):
+    one = Player(ether, 1, rule="mean").practise()
+    one.merge()
+    one.practise("moon>", "noom").merge()
+    two = Player(ether, 2)
+    shift = {name: 2 * tensor.flip(0) for name, tensor in one.learner.delta().items()}
+    moved = {name: tensor + shift[name] for name, tensor in one.learner.delta().items()}
+    announce(two, encode(moved))
+    assert one.merge().merged == 1, "of two, none is an outlier"
+    here = one.learner.delta()
+    for player, factor in ((two, 1 + 2**-7), (Player(ether, 3), 1 - 2**-7)):
+        announce(player, encode({name: factor * tensor for name, tensor in here.items()}))
+    announce(Player(ether, 4), encode({name: tensor + shift[name] / 2 for name, tensor in here.items()}))
+    assert one.merge().merge_refused == {"outlier": 1}
+
+
 def test_two_names_for_the_same_weights_count_once(ether):
     one, two = Player(ether, 1).practise(), Player(ether, 2).practise("moon>", "noom")
     blob = encode(two.learner.delta())

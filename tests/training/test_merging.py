@@ -12,6 +12,7 @@ from swarm.recipe.schema import Lora
 from swarm.training import merging
 from swarm.training.merging import (
     MAX_CHANGE,
+    Stride,
     combine,
     decode,
     encode,
@@ -83,6 +84,32 @@ def test_an_outlier_is_left_out_and_counted():
     assert merged.partners == ("p", "q") and sum(merged.refused.values()) == 1
     assert distance(merged.delta, combine("mean", [OWN, OTHERS["p"], OTHERS["q"]], [])) == 0
     assert merge("mean", OWN, OTHERS, {}, 0.5).refused == {}, "honest peers are no outliers to each other"
+
+
+def test_who_learns_while_the_others_find_nothing_is_no_outlier():
+    nobody = {name: {key: tensor.clone() for key, tensor in OWN.items()} for name in "pq"}
+    step = delta(5, scale=0.001)
+    learnt = {name: OWN[name] + step[name] for name in OWN}
+    stride = distance(learnt, OWN)
+    assert merge("mean", OWN, {**nobody, "r": learnt}, {}, 0.5).refused == {"outlier": 1}, "with no idea of a step"
+    assert merge("mean", OWN, {**nobody, "r": learnt}, {}, 0.5, stride).partners == ("p", "q", "r")
+    far = {name: OWN[name] + 3 * step[name] for name in OWN}
+    negated = {name: -OWN[name] for name in OWN}
+    for poison in (far, negated):
+        assert merge("mean", OWN, {**nobody, "r": poison}, {}, 0.5, stride).refused == {"outlier": 1}
+
+
+def test_a_stride_is_of_the_own_updates_alone():
+    stride, step = Stride(), delta(5)
+    stride.arrive(OWN)
+    assert stride.length == 0, "where it came from is not known yet"
+    stride.leave(OTHERS["p"])  # a merge moved it there
+    stride.arrive({name: OTHERS["p"][name] + step[name] for name in OWN})
+    assert stride.length == pytest.approx(distance(step, {name: 0 * step[name] for name in step}), rel=1e-5)
+    before = stride.length
+    stride.leave(OWN)
+    stride.arrive(OWN)
+    assert stride.length == before, "a round in which it learnt nothing says nothing about a stride"
 
 
 def test_a_longer_one_of_two_is_refused():
