@@ -162,7 +162,8 @@ def _run_peer(
     # Imported here: torch takes seconds, and --help or a wrong recipe should not wait for them.
     from swarm.dashboard.command import beside
     from swarm.round.home import HomeInUse
-    from swarm.round.peer import Options, Peer
+    from swarm.round.options import Options
+    from swarm.round.peer import Peer
     from swarm.round.schedule import Stopped
 
     emit = Emitter(sink, options.name or "")

@@ -37,7 +37,7 @@ class Replayer:
         self._seed = seed
         settings = recipe.model.model_copy(update={"id": model or recipe.model.id})
         folder = obtain(settings.id, lambda line: None)
-        # seed as in Peer: the first weights of an adapter follow from it
+        # seed as in Entrance: the first weights of an adapter follow from it
         self._learner = Learner.load(folder, settings, recipe.grpo, seed=recipe.heldout.seed % 2**31)
         if checkpoint is not None:
             self._learner.restore(checkpoint)
