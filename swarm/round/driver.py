@@ -133,8 +133,16 @@ class Driver:
             report.rollouts_published += sum(len(group.rollouts) for group in record.groups)
             return commit(record)
 
+        def read_ahead() -> bool:
+            """What the update would do else, done while the others revise."""
+            with self._timed(report, "update"), self._timed(report, "wait", -1):
+                return reader.read_ahead()
+
         def collect(
-            own: Received, wanted: Callable[[Mapping[str, int]], set[str]], waited_for: Callable[[], set[str]]
+            own: Received,
+            wanted: Callable[[Mapping[str, int]], set[str]],
+            waited_for: Callable[[], set[str]],
+            meanwhile: Callable[[], bool] = lambda: False,
         ) -> dict[str, int]:
             """Wait until all have committed to their records of a stage, then show the own one and fetch from the
             `wanted` who published; how many groups each peer announced."""
@@ -143,7 +151,7 @@ class Driver:
             with self._timed(report, "wait"):
                 due = self._clock.due(number, stage)
                 self._emit("waiting", round=number, stage=stage, until=due)
-                notes = self._exchange.wait(number, stage, waited_for, due)
+                notes = self._exchange.wait(number, stage, waited_for, due, meanwhile)
                 if self._weights is not None and stage == "answer":
                     self._weights.publish()  # not before: with them and the seed anybody could have told the answers
                 self._exchange.reveal(own)
@@ -205,7 +213,7 @@ class Driver:
             revisions = self._revise(reader, own_items, seed)
             committed = publish(self._writer.revisions(number, own_items, revisions, self._level()))
             report.revisions = sum(map(len, revisions))
-        collect(committed, lambda peers: authors & set(peers), lambda: company.expected() & authors)
+        collect(committed, lambda peers: authors & set(peers), lambda: company.expected() & authors, read_ahead)
         if opened is not None:  # only now: the answers would have helped those who revise
             self._exchange.reveal(opened)
             book.add(opened.record)
@@ -372,10 +380,10 @@ class Driver:
             self._seconds_per_group = (time.monotonic() - started) / groups
 
     @contextmanager
-    def _timed(self, report: RoundReport, what: str) -> Iterator[None]:
+    def _timed(self, report: RoundReport, what: str, sign: int = 1) -> Iterator[None]:
         started = time.monotonic()
         yield
-        report.seconds[what] = round(report.seconds.get(what, 0.0) + time.monotonic() - started, 3)
+        report.seconds[what] = round(report.seconds.get(what, 0.0) + sign * (time.monotonic() - started), 3)
 
 
 def _why_nothing(own: Sequence[Group], report: RoundReport, skipped: str | None) -> str | None:

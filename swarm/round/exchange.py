@@ -79,19 +79,31 @@ class Exchange:
         return {peer: note.at for peer, (_, note) in self._notes(f"{number}/done", DoneNote).items()}
 
     def wait(
-        self, number: int, stage: Kind, expected: Callable[[], Collection[str]], until: float
+        self,
+        number: int,
+        stage: Kind,
+        expected: Callable[[], Collection[str]],
+        until: float,
+        meanwhile: Callable[[], bool] = lambda: False,
     ) -> dict[str, tuple[Announcement, StageNote]]:
         """The announcements of a stage, as soon as all expected peers have made theirs, or at the deadline.
 
         Args:
             expected: asked again and again, because peers come and go while we wait.
             until: the deadline, unix seconds.
+            meanwhile: does a piece of other work and says whether it did; not called where a piece as long as the
+                longest one so far would end after the deadline.
         """
+        longest_s = 0.0
         while True:
             notes = self.announced(number, stage)
             if set(expected()) <= set(notes) or time.time() >= until:
                 return notes
-            time.sleep(max(0.0, min(POLL_S * in_proportion(len(notes)), until - time.time())))
+            begun = time.time()
+            if begun + longest_s < until and meanwhile():
+                longest_s = max(longest_s, time.time() - begun)
+            else:
+                time.sleep(max(0.0, min(POLL_S * in_proportion(len(notes)), until - time.time())))
 
     def collect(
         self,

@@ -16,7 +16,7 @@ from swarm.recipe.prompts import answer_prompt, critique_prompt, revise_prompt
 from swarm.recipe.schema import Recipe, Stage
 from swarm.round.assignment import draw
 from swarm.round.evidence import Book, Evidence, known
-from swarm.round.records import AnswerRecord, CritiqueRecord, RevisionRecord, Rollout, StageRecord
+from swarm.round.records import AnswerRecord, CritiqueGroup, CritiqueRecord, RevisionRecord, Rollout, StageRecord
 from swarm.round.replay import replay_group
 from swarm.round.stages import encode_prompt, verdicts
 from swarm.training.learner import Learner, TrainingGroup
@@ -51,6 +51,8 @@ class Reader(Evidence):
     ) -> None:
         super().__init__(recipe, seed, book, calibration, spent)
         self._learner = learner
+        self._read_before: dict[tuple[str, CritiqueGroup], list[float]] = {}
+        """Raw verdicts after reading critiques, by judge and group."""
         self.dropped: Counter[str] = Counter()
         """Groups that were not used, by reason."""
 
@@ -108,7 +110,7 @@ class Reader(Evidence):
         rewards: list[float | None] = [None] * len(group.rollouts)
         if truth is not None:
             critiques = self.texts(record, group.rollouts)
-            raw = verdicts(self._learner, self._recipe, [(task, judged, text) for text in critiques])
+            raw = self._verdicts_after(record, group)
             weights = self._recipe.rewards
             rewards = [
                 weights.critique_score * proper_score(1 / (1 + math.exp(-score)), truth)
@@ -116,6 +118,30 @@ class Reader(Evidence):
                 for score, text, rollout in zip(raw, critiques, group.rollouts, strict=True)
             ]
         return self._group("critique", record, group.task, prompt, group.rollouts, rewards)
+
+    def read_ahead(self) -> bool:
+        """Read one group of critiques that `groups` will ask about, with the present weights; False if none is left."""
+        for record in self._book.critiques.values():
+            for group in record.groups:
+                if (
+                    (record.peer_id, group) not in self._read_before
+                    and group.author != record.peer_id
+                    and group.sample < len(self.answer_texts(group.author, group.task))
+                    and self.truth_or_jury(group.author, group.task, group.sample, without=record.peer_id) is not None
+                ):
+                    self._verdicts_after(record, group)
+                    return True
+        return False
+
+    def _verdicts_after(self, record: CritiqueRecord, group: CritiqueGroup) -> list[float]:
+        """What the local model makes of the judged answer after each of the critiques."""
+        key = record.peer_id, group
+        if key not in self._read_before:
+            task = self.task(group.author, group.task)
+            judged = self.answer_texts(group.author, group.task)[group.sample]
+            asked = [(task, judged, text) for text in self.texts(record, group.rollouts)]
+            self._read_before[key] = verdicts(self._learner, self._recipe, asked)
+        return self._read_before[key]
 
     def _revisions(self, record: RevisionRecord, index: int) -> Group | None:
         group = record.groups[index]

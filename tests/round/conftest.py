@@ -101,6 +101,7 @@ class Bench:
         for thread in threads:
             thread.join(60)
         assert not failures, failures
+        assert set(outcomes) == set(self.drivers), "all have come to the end of the round"
         return outcomes
 
 

@@ -1,6 +1,7 @@
 """A round with the real model over an in-memory network: everybody's work counts, nobody's word does."""
 
 import statistics
+import threading
 import time
 import zlib
 from collections import Counter
@@ -8,9 +9,13 @@ from collections import Counter
 import pytest
 
 from swarm.identity.key import Identity
+from swarm.judging.calibration import calibrate
 from swarm.recipe.tasks import shared_tasks
 from swarm.recipe.verifiers import verify
+from swarm.round import driver, experience
 from swarm.round.clock import Clock
+from swarm.round.evidence import Book
+from swarm.round.experience import Reader
 from swarm.round.records import AnswerRecord, StageNote, decode, encode
 from swarm.round.wire import RecordRefused, note_bytes, read_note
 from swarm.simulate.network import SimulatedNetwork
@@ -187,6 +192,48 @@ def test_a_peer_that_does_not_deliver_costs_nothing_but_itself(bench, monkeypatc
     for outcome in outcomes.values():
         assert outcome.report.partners == 2 and outcome.report.refused["not delivered"] >= 1
         assert outcome.undelivered == {STRANGER.peer_id} and not outcome.missing, "it is left alone in the next round"
+
+
+def test_critiques_are_read_while_others_revise(bench, monkeypatch):
+    slow, *others = bench.learners.values()
+    read, revise, begun, all_read = experience.verdicts, driver.revise, set(), threading.Event()
+
+    def verdicts(learner, recipe, asked):
+        begun.add(learner)
+        if begun >= set(others):
+            all_read.set()
+        return read(learner, recipe, asked)
+
+    def revise_slowly(learner, *work):
+        if learner is slow:
+            assert all_read.wait(20), "the others read while this one has not revised yet"
+        return revise(learner, *work)
+
+    monkeypatch.setattr(experience, "verdicts", verdicts)
+    monkeypatch.setattr(driver, "revise", revise_slowly)
+    for outcome in bench.play().values():
+        assert outcome.report.seconds["wait"] >= 0 and not outcome.missing
+
+
+def test_what_is_read_ahead_is_not_read_again(bench, monkeypatch):
+    outcomes = bench.play()
+    me, rows = next((me, outcome.records) for me, outcome in outcomes.items())
+
+    def reader():
+        book = Book()
+        for row in rows:
+            book.add(decode(row.stage, row.body))
+        return Reader(bench.learners[me], bench.recipe, SEED, book, lambda judge: calibrate([])), book
+
+    slowly, book = reader()
+    expected = [slowly.groups(record) for record in book.records()]
+    ahead, book = reader()
+    pieces = 0
+    while ahead.read_ahead():
+        pieces += 1
+    assert pieces == sum(len(record.groups) for record in book.critiques.values()) == 3 * 4
+    monkeypatch.setattr(experience, "verdicts", None)
+    assert [ahead.groups(record) for record in book.records()] == expected
 
 
 def test_notes_are_strict():
