@@ -1,7 +1,8 @@
 """Completions of prompts, with the log-probabilities under which they were drawn.
 
-Every prompt is prefilled once, whatever the number of its samples; finished rows leave the batch. What a row draws
-follows from the seed and its own place in the request, not from the size of the batches it was computed in.
+Every prompt is prefilled once, whatever the number of its samples, and what all prompts of a batch begin with once for
+all of them; finished rows leave the batch. What a row draws follows from the seed and its own place in the request, not
+from the size of the batches it was computed in.
 """
 
 from collections.abc import Sequence
@@ -123,20 +124,23 @@ class LocalSampler:
         """The completions of one batch, sample by sample within prompt by prompt; uniforms: (rows, max_new_tokens)."""
         place = self._device.place
         limit = uniforms.shape[1]
-        ids, mask = pad_left(prompts, self._pad, place)
-        width = ids.shape[1]
-        cache = KeyValues(width)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        shared = shared_head(prompts)
+        ids, mask = pad_left([prompt[shared:] for prompt in prompts], self._pad, place)
+        width = shared + ids.shape[1]
+        positions = (shared - 1 + mask.cumsum(dim=1)).clamp(min=shared)
         with self._device.autocast():
+            cache = self._prefilled(prompts[0][:shared]).repeated(len(prompts), width)
             # Padding attends to itself alone, so that its rows are numbers.
-            causal = torch.ones(width, width, dtype=torch.bool, device=place).tril()
-            seen = (causal & mask[:, None, :]) | torch.eye(width, dtype=torch.bool, device=place)
+            causal = torch.ones(*ids.shape[1:] * 2, dtype=torch.bool, device=place).tril()
+            seen = (causal & mask[:, None, :]) | torch.eye(ids.shape[1], dtype=torch.bool, device=place)
+            seen = torch.cat([seen.new_ones(*seen.shape[:2], shared), seen], dim=2)
             hidden = self._parts.hidden(ids, seen[:, None], positions, cache)
             cache.used = width
             logits = self._parts.logits(hidden[:, -1]).repeat_interleave(samples, dim=0)
+        mask = mask.repeat_interleave(samples, dim=0)
         steps = Steps(
             cache.repeated(samples, width + limit),
-            torch.cat([mask.repeat_interleave(samples, dim=0), mask.new_ones(len(uniforms), limit)], dim=1),
+            torch.cat([mask.new_ones(len(uniforms), shared), mask, mask.new_ones(len(uniforms), limit)], dim=1),
             positions[:, -1].repeat_interleave(samples) + 1,
             torch.from_numpy(uniforms).to(place),
             temperature,
@@ -148,6 +152,25 @@ class LocalSampler:
                 tokens.tolist(), logprobs.tolist(), lengths.tolist(), finished.tolist(), strict=True
             )
         ]
+
+    def _prefilled(self, head: Tokens) -> KeyValues:
+        """Keys and values of one row of tokens."""
+        cache = KeyValues(len(head))
+        if head:
+            ids = torch.tensor([head], device=self._device.place)
+            causal = torch.ones(len(head), len(head), dtype=torch.bool, device=ids.device).tril()
+            self._parts.hidden(ids, causal[None, None], torch.arange(len(head), device=ids.device)[None], cache)
+            cache.used = len(head)
+        return cache
+
+
+def shared_head(prompts: Sequence[Tokens]) -> int:
+    """With how many tokens several prompts all begin, such as a system prompt; each has one token more at least."""
+    if len(prompts) == 1:
+        return 0
+    shortest = min(map(len, prompts)) - 1
+    first, last = min(prompts), max(prompts)  # in the order of a dictionary: no two part earlier than these
+    return next((place for place in range(shortest) if first[place] != last[place]), shortest)
 
 
 def noise(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:

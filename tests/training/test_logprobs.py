@@ -5,6 +5,8 @@ import torch
 from trl import GRPOTrainer
 
 from swarm.recipe.schema import StageSettings
+from swarm.training.parts import Parts
+from swarm.training.sampler import shared_head
 from swarm.training.scorer import completion_logprobs
 from tests.training.training_helpers import WORDS, experience, prompts
 
@@ -61,6 +63,27 @@ def test_padding_and_batch_size_do_not_change_what_is_sampled(load):
         for one, other in zip(row_together, row_few, strict=True):
             assert one.tokens == other.tokens
             assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("words", [("sun>", "sun>nus tree>", "sun>n"), ("sun>", "sun>"), ("sun>", "tree>")])
+def test_what_prompts_begin_with_is_computed_once(load, monkeypatch, words):
+    learner = load()
+    asked = [learner.encode(text, chat=False, system="") for text in words]
+    head = shared_head(asked)
+    assert head == max(n for n in range(min(map(len, asked))) if len({prompt[:n] for prompt in asked}) == 1)
+    passed, hidden = [], Parts.hidden
+
+    def counted(self, ids, *rest):
+        passed.append(ids.shape)
+        return hidden(self, ids, *rest)
+
+    monkeypatch.setattr(Parts, "hidden", counted)
+    drawn = learner.generate(asked, StageSettings(samples=3, max_new_tokens=6), seed=2)
+    tails = (len(asked), max(map(len, asked)) - head)
+    assert passed[: 1 + bool(head)] == ([(1, head)] if head else []) + [tails]
+    for prompt, row in zip(asked, drawn, strict=True):
+        for one in row:
+            assert one.logprobs == pytest.approx(reference(learner, prompt, one.tokens), abs=1e-5)
 
 
 def test_sampling_follows_the_models_distribution(load):
