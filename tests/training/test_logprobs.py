@@ -7,7 +7,7 @@ from trl import GRPOTrainer
 from swarm.recipe.schema import StageSettings
 from swarm.training.parts import Parts
 from swarm.training.sampler import shared_head
-from swarm.training.scorer import completion_logprobs
+from swarm.training.scorer import completion_logprobs, shared_heads
 from tests.training.training_helpers import WORDS, experience, prompts
 
 
@@ -113,3 +113,29 @@ def test_log_likelihood_sums_the_continuation(load):
     without_prefix, empty = learner.log_likelihood([((), prefix + after), (prefix, ())])
     assert without_prefix == pytest.approx(sum(reference(learner, prefix[:1], prefix[1:] + after)), abs=1e-4)
     assert empty == 0.0
+
+
+def test_what_prefixes_have_in_common_is_computed_once(load, monkeypatch):
+    learner = load()
+    encode = lambda words: learner.encode(words, chat=False, system="")  # noqa: E731
+    prefixes = [encode(f"lamp tree moon {end}>") for end in ("sun", "ink", "dog", "dog")]
+    pairs = [(prefix, encode(after)) for prefix, after in zip(prefixes, ("nus", "kni", "god", "dog"), strict=True)]
+    widths, hidden = [], Parts.hidden
+
+    def seen(self, ids, *rest):
+        widths.append(ids.numel())
+        return hidden(self, ids, *rest)
+
+    monkeypatch.setattr(Parts, "hidden", seen)
+    for (prefix, after), value in zip(pairs, learner.log_likelihood(pairs), strict=True):
+        assert value == pytest.approx(sum(reference(learner, prefix, after)), abs=1e-4)
+    assert sum(widths) < sum(len(prefix) + len(after) for prefix, after in pairs) / 2
+
+
+def test_prefixes_share_where_they_lose_little_by_it():
+    a, b = (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 7)
+    assert shared_heads([a, b]) == [a[:4]] * 2
+    assert shared_heads([a, a, a, a, b]) == [a, a, a, a, b], "one more would cost four of them two tokens each"
+    assert shared_heads([(1, 2), (1, 2, 3), (4,)]) == [(1, 2), (1, 2), (4,)]
+    assert shared_heads([(1, 2, 3), (1, 4, 5)]) == [(1, 2, 3), (1, 4, 5)], "less than half"
+    assert shared_heads([]) == []
