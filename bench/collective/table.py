@@ -15,6 +15,8 @@ RESULT = Path(__file__).parents[1] / "results" / "collective.md"
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36)
 """Student's t for a 95% interval by degrees of freedom, from 1."""
 
+WAY = (0.5, 0.75, 0.9, 1.0)
+"""Points of the way from the accuracy before the first round to that of one peer after the last."""
 SECONDS = ("sample", "update", "merge", "validate")
 
 Result = dict[str, Any]
@@ -93,6 +95,7 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
         for setting in sorted(key for key in runs if key[:2] == (arm, peers)):
             yield _row(setting, runs[setting], runs[alone] if alone else [], best=setting == best)
     yield ""
+    yield from _pace(runs)
     yield "The best rate of each arm is in bold. Arms:"
     yield ""
     for arm in dict.fromkeys(arm for arm, _, _ in runs):
@@ -135,6 +138,41 @@ def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], *
         ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _pace(runs: dict[Setting, list[Result]]) -> Iterator[str]:
+    """Rounds to several points of the way that one peer goes: its own, and those of each arm that has its tasks."""
+    solo = _best(runs, "alone", 1)
+    if solo is None:
+        return
+    start, end = _mean(runs[solo], lambda result: result["curve"][0][1]), _mean(runs[solo], _final)
+    targets = [start + share * (end - start) for share in WAY]
+    alone = [_soonest(runs, "alone", 1, target) for target in targets]
+    yield "Rounds to several points of one peer's way, each arm at the rate that is first there (of those with most "
+    yield "seeds), and how many times sooner than one peer; the goal is 3 times with 4 peers and 4 times with 8:"
+    yield ""
+    named = (f"{share:.0%} of the way ({target:.2f})" for share, target in zip(WAY, targets, strict=True))
+    yield f"| arm | peers | {' | '.join(named)} |"
+    yield "|---|---|" + "---|" * len(WAY)
+    yield f"| alone | 1 | {' | '.join('never' if at is None else f'{at:.0f}' for at in alone)} |"
+    for arm, peers in dict.fromkeys((arm, peers) for arm, peers, _ in runs):
+        if ARMS[arm].solo == ("alone", 1) and peers > 1:
+            cells = [_times(_soonest(runs, arm, peers, target), at) for target, at in zip(targets, alone, strict=True)]
+            yield f"| {arm} | {peers} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _soonest(runs: dict[Setting, list[Result]], arm: str, peers: int, target: float) -> float | None:
+    settings = [results for setting, results in runs.items() if setting[:2] == (arm, peers)]
+    most = max(map(len, settings))
+    reached = (_reached(results, target) for results in settings if len(results) == most)
+    return min((at for at in reached if at is not None), default=None)
+
+
+def _times(at: float | None, alone: float | None) -> str:
+    if at is None:
+        return "never"
+    return f"{at:.0f} (x {alone / at:.1f})" if alone and at else f"{at:.0f}"
 
 
 def _seconds(result: Result) -> float:
