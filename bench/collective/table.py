@@ -1,5 +1,6 @@
 """The results as Markdown, with the goal beside them."""
 
+import itertools
 import json
 import math
 import statistics
@@ -148,13 +149,14 @@ def _pace(runs: dict[Setting, list[Result]]) -> Iterator[str]:
     start, end = _mean(runs[solo], lambda result: result["curve"][0][1]), _mean(runs[solo], _final)
     targets = [start + share * (end - start) for share in WAY]
     alone = [_soonest(runs, "alone", 1, target) for target in targets]
-    yield "Rounds to several points of one peer's way, each arm at the rate that is first there (of those with most "
-    yield "seeds), and how many times sooner than one peer; the goal is 3 times with 4 peers and 4 times with 8:"
+    yield "Rounds to several points of one peer's way (between measured rounds the mean curve goes straight), each arm"
+    yield "at the rate that is first there, of those with most seeds, and how many times sooner than one peer. The goal is"
+    yield "3 times with 4 peers and 4 times with 8:"
     yield ""
     named = (f"{share:.0%} of the way ({target:.2f})" for share, target in zip(WAY, targets, strict=True))
     yield f"| arm | peers | {' | '.join(named)} |"
     yield "|---|---|" + "---|" * len(WAY)
-    yield f"| alone | 1 | {' | '.join('never' if at is None else f'{at:.0f}' for at in alone)} |"
+    yield f"| alone | 1 | {' | '.join('never' if at is None else f'{at:.1f}' for at in alone)} |"
     for arm, peers in dict.fromkeys((arm, peers) for arm, peers, _ in runs):
         if ARMS[arm].solo == ("alone", 1) and peers > 1:
             cells = [_times(_soonest(runs, arm, peers, target), at) for target, at in zip(targets, alone, strict=True)]
@@ -165,14 +167,14 @@ def _pace(runs: dict[Setting, list[Result]]) -> Iterator[str]:
 def _soonest(runs: dict[Setting, list[Result]], arm: str, peers: int, target: float) -> float | None:
     settings = [results for setting, results in runs.items() if setting[:2] == (arm, peers)]
     most = max(map(len, settings))
-    reached = (_reached(results, target) for results in settings if len(results) == most)
+    reached = (_crossed(results, target) for results in settings if len(results) == most)
     return min((at for at in reached if at is not None), default=None)
 
 
 def _times(at: float | None, alone: float | None) -> str:
     if at is None:
         return "never"
-    return f"{at:.0f} (x {alone / at:.1f})" if alone and at else f"{at:.0f}"
+    return f"{at:.1f} (x {alone / at:.1f})" if alone and at else f"{at:.1f}"
 
 
 def _seconds(result: Result) -> float:
@@ -186,14 +188,25 @@ def _in_time(result: Result, seconds: float) -> float:
 
 
 def _reached(results: Sequence[Result], target: float) -> float | None:
-    """The first measured round from which the mean curve is at the target, in rounds of a peer that samples all its
+    """The first measured round at which the mean curve is at the target, in rounds of a peer that samples all its
     groups itself."""
+    return next((at for at, right in _mean_curve(results) if right >= target), None)
+
+
+def _crossed(results: Sequence[Result], target: float) -> float | None:
+    """The same between the measured rounds, as if the curve went straight from one to the next."""
+    curve = _mean_curve(results)
+    for (before, low), (at, high) in itertools.pairwise(curve):
+        if high >= target:
+            return before + (at - before) * max(0.0, target - low) / (high - low) if high > low else at
+    return None
+
+
+def _mean_curve(results: Sequence[Result]) -> list[tuple[float, float]]:
     arm = ARMS[results[0]["arm"]]
     curves = [dict(result["curve"]) for result in results]
-    for at in sorted(set.intersection(*map(set, curves))):
-        if statistics.fmean(curve[at] for curve in curves) >= target:
-            return at * arm.own
-    return None
+    measured = sorted(set.intersection(*map(set, curves)))
+    return [(at * arm.own, statistics.fmean(curve[at] for curve in curves)) for at in measured]
 
 
 def _best(runs: dict[Setting, list[Result]], arm: str, peers: int) -> Setting | None:
