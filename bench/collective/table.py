@@ -150,8 +150,8 @@ def _pace(runs: dict[Setting, list[Result]]) -> Iterator[str]:
     targets = [start + share * (end - start) for share in WAY]
     alone = [_soonest(runs, "alone", 1, target) for target in targets]
     yield "Rounds to several points of one peer's way (between measured rounds the mean curve goes straight), each arm"
-    yield "at the rate that is first there, of those with most seeds, and how many times sooner than one peer. The goal is"
-    yield "3 times with 4 peers and 4 times with 8:"
+    yield "at the rate that is first there, of those with most seeds, and how many times sooner than one peer. The goal"
+    yield "is 3 times with 4 peers and 4 times with 8:"
     yield ""
     named = (f"{share:.0%} of the way ({target:.2f})" for share, target in zip(WAY, targets, strict=True))
     yield f"| arm | peers | {' | '.join(named)} |"
