@@ -166,24 +166,25 @@ class Reader(Evidence):
     ) -> Group | None:
         family = self.same_family(record)
         if record.tokenizer != self._learner.tokenizer_fingerprint:
-            own = self._in_own_tokens(stage, rollouts)
-            if own is None:
+            fitting = [
+                (own, reward)
+                for rollout, reward in zip(rollouts, rewards, strict=True)
+                if (own := self._in_own_tokens(stage, rollout)) is not None
+            ]
+            if len(fitting) < 2:
                 self.dropped["too long in these tokens"] += 1
                 return None
-            rollouts = own
+            rollouts, rewards = tuple(own for own, _ in fitting), [reward for _, reward in fitting]
         encoded = encode_prompt(self._learner, self._recipe, prompt)
         return Group(stage, record.peer_id, task, encoded, rollouts, known(rewards), not family)
 
-    def _in_own_tokens(self, stage: Stage, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...] | None:
-        """Rollouts of another tokenizer as this one would have written them; None where one does not fit."""
+    def _in_own_tokens(self, stage: Stage, rollout: Rollout) -> Rollout | None:
+        """A rollout of another tokenizer as this one would have written it; None where it does not fit."""
         limit = getattr(self._recipe.stages, stage).max_new_tokens
-        found = []
-        for rollout in rollouts:
-            tokens = self._learner.completion_tokens(rollout.text, rollout.finished, limit)
-            if tokens is None:
-                return None
-            found.append(rollout.model_copy(update={"tokens": tokens, "logprobs": (0.0,) * len(tokens)}))
-        return tuple(found)
+        tokens = self._learner.completion_tokens(rollout.text, rollout.finished, limit)
+        if tokens is None:
+            return None
+        return rollout.model_copy(update={"tokens": tokens, "logprobs": (0.0,) * len(tokens)})
 
 
 def choose(

@@ -67,8 +67,17 @@ def test_a_recipe_can_leave_them_out(played):
 
 
 def test_what_is_too_long_in_the_own_tokens_is_left_out(played):
-    record = with_texts(played[2].model_copy(update={"tokenizer": OTHER}), "long " * 200)
-    found, dropped = groups(played, record)
+    found, dropped = groups(played, with_texts(played[2].model_copy(update={"tokenizer": OTHER}), "long " * 200))
+    theirs = played[2].groups[0].rollouts
+    assert not dropped and len(found[0].rollouts) == len(found[0].rewards) == len(theirs) - 1
+    assert [rollout.text for rollout in found[0].rollouts] == [rollout.text for rollout in theirs[1:]]
+
+
+def test_a_group_of_which_one_rollout_fits_teaches_nothing(played):
+    record = played[2].model_copy(update={"tokenizer": OTHER})
+    long = [rollout.model_copy(update={"text": "long " * 200}) for rollout in record.groups[0].rollouts[1:]]
+    group = record.groups[0].model_copy(update={"rollouts": (record.groups[0].rollouts[0], *long)})
+    found, dropped = groups(played, record.model_copy(update={"groups": (group, *record.groups[1:])}))
     assert len(found) == len(record.groups) - 1 and dropped == {"too long in these tokens": 1}
 
 
