@@ -103,8 +103,11 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
         yield f"- {arm}: {ARMS[arm].about}"
     yield ""
     for note in dict.fromkeys(result["note"] for result in results if "note" in result):
-        named = sorted({result["arm"] for result in results if result.get("note") == note})
-        yield f"Of {', '.join(named)}: {note}."
+        noted = [result for result in results if result.get("note") == note]
+        named = sorted(
+            f"{one['arm']}, {one['peers']} peers, {one['learning_rate']:g}, seed {one['seed']}" for one in noted
+        )
+        yield f"Of {'; '.join(named)}: {note}."
         yield ""
 
 

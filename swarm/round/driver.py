@@ -119,6 +119,7 @@ class Driver:
         missing: set[str] = set()
         undelivered: set[str] = set()
         reader = Reader(self._learner, self._recipe, seed, book, self._calibration, self._spent)
+        pieces = reader.read_ahead()
         tokens_before = self._learner.counters.generated_tokens
         joules_before = self._learner.joules()
         refused_before = Counter(self._exchange.refused)
@@ -136,7 +137,7 @@ class Driver:
         def read_ahead() -> bool:
             """What the update would do else, done while the others revise."""
             with self._timed(report, "update"), self._timed(report, "wait", -1):
-                return reader.read_ahead()
+                return next(pieces, False)
 
         def collect(
             own: Received,

@@ -6,7 +6,7 @@ quote, texts are decoded from the tokens, rewards are recomputed. What cannot be
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import pvariance
 
@@ -119,19 +119,17 @@ class Reader(Evidence):
             ]
         return self._group("critique", record, group.task, prompt, group.rollouts, rewards)
 
-    def read_ahead(self) -> bool:
-        """Read one group of critiques that `groups` will ask about, with the present weights; False if none is left."""
-        for record in self._book.critiques.values():
+    def read_ahead(self) -> Iterator[bool]:
+        """Read the critiques that `groups` will ask about, with the present weights: one group per step, then true."""
+        for record in list(self._book.critiques.values()):
             for group in record.groups:
                 if (
-                    (record.peer_id, group) not in self._read_before
-                    and group.author != record.peer_id
+                    group.author != record.peer_id
                     and group.sample < len(self.answer_texts(group.author, group.task))
                     and self.truth_or_jury(group.author, group.task, group.sample, without=record.peer_id) is not None
                 ):
                     self._verdicts_after(record, group)
-                    return True
-        return False
+                    yield True
 
     def _verdicts_after(self, record: CritiqueRecord, group: CritiqueGroup) -> list[float]:
         """What the local model makes of the judged answer after each of the critiques."""
