@@ -6,7 +6,7 @@ several times as long as running them. Elsewhere the steps are plain PyTorch.
 
 import logging
 from collections import OrderedDict
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,9 @@ LOOK_EVERY = 16
 """Steps between two looks at whether all rows of a graph have ended; looking makes the GPU wait."""
 ENDED_SHARE = 1 / 8
 """Of the rows, that have to have ended before the others are moved together."""
+
+Step = Callable[[], None]
+"""One token more for all rows, from and into tensors that stay where they are."""
 
 Ended = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 """Tokens and log-probabilities, shape (rows, steps), valid up to the lengths; lengths and whether ended, (rows,)."""
@@ -53,7 +56,8 @@ class Decoder:
         self._ends = ends
         self.graphs = device.place.type == "cuda"
         """Record steps as CUDA graphs."""
-        self._recorded: OrderedDict[tuple[int, int, bool], _Graph] = OrderedDict()
+        self.record: Callable[[Step, torch.device], Step] = recorded
+        self._recorded: OrderedDict[tuple[int, int, bool], tuple[_Batch, Step]] = OrderedDict()
 
     def forget(self) -> None:
         self._recorded.clear()
@@ -96,7 +100,7 @@ class Decoder:
         limit = steps.uniforms.shape[1]
         width = -(-steps.cache.width // WIDTH_STEP) * WIDTH_STEP
         try:
-            graph = self._graph(steps, width)
+            batch, replay = self._graph(steps, width)
         except RuntimeError as error:
             if memory.is_out_of_memory(error):
                 raise
@@ -104,35 +108,46 @@ class Decoder:
             self.graphs = False
             self.forget()
             return self._plain_steps(logits, steps)
-        graph.begin(logits, steps)
+        batch.begin(logits, steps)
         for step in range(1, limit):
-            if step % LOOK_EVERY == 0 and bool(graph.over.all()):
+            if step % LOOK_EVERY == 0 and bool(batch.over.all()):
                 break
-            graph.replay()
-        return graph.ended(limit)
+            replay()
+        return batch.ended(limit)
 
-    def _graph(self, steps: Steps, width: int) -> "_Graph":
+    def _graph(self, steps: Steps, width: int) -> "tuple[_Batch, Step]":
         key = (len(steps.uniforms), width, steps.temperature is None)
         if key not in self._recorded:
-            self._recorded[key] = _Graph(self._parts, self._autocast(), self._ends, *key, steps.cache)
+            batch = _Batch(self._parts, self._device, self._ends, *key, steps.cache)
+            self._recorded[key] = batch, self.record(batch.advance, self._device.place)
         self._recorded.move_to_end(key)
         while len(self._recorded) > GRAPHS:
             self._recorded.popitem(last=False)
         return self._recorded[key]
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = self._device.autocast_dtype
-        # Converted weights are not kept between operations: a graph that kept them would go on with old ones.
-        return torch.autocast("cuda", dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+def recorded(step: Step, place: torch.device) -> Step:
+    """`step`, which is run three times, as a CUDA graph: calling what comes back replays it."""
+    with torch.cuda.device(place):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # libraries allocate and choose on their first calls, which cannot be recorded
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+    return graph.replay
 
 
-class _Graph:
-    """A step of a fixed number of rows and slots, recorded once; its tensors stay where they are."""
+class _Batch:
+    """A fixed number of rows and slots, in tensors that stay where they are, so that its step can be recorded."""
 
     def __init__(
         self,
         parts: Parts,
-        autocast: AbstractContextManager[object],
+        device: Device,
         ends: torch.Tensor,
         rows: int,
         width: int,
@@ -140,7 +155,7 @@ class _Graph:
         like: KeyValues,
     ) -> None:
         place = ends.device
-        self._parts, self._ends, self._greedy = parts, ends, greedy
+        self._parts, self._device, self._ends, self._greedy = parts, device, ends, greedy
         self._cache = like.repeated(1, width)
         self._cache.slot = torch.zeros(1, dtype=torch.long, device=place)
         self._token = torch.zeros(rows, dtype=torch.long, device=place)
@@ -154,15 +169,6 @@ class _Graph:
         self._lengths = torch.zeros(rows, dtype=torch.long, device=place)
         self.over = torch.zeros(rows, dtype=torch.bool, device=place)
         """Rows that have ended by themselves."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream), autocast:
-            for _ in range(2):  # libraries allocate and choose on their first calls, which cannot be recorded
-                self._advance()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph), autocast:
-            self._advance()
 
     def begin(self, logits: torch.Tensor, steps: Steps) -> None:
         """Take over a batch, and draw its first token from `logits`."""
@@ -179,24 +185,25 @@ class _Graph:
         self._temperature.fill_(steps.temperature or 1.0)
         self._lengths.zero_()
         self.over.zero_()
-        self._record(logits)
-
-    def replay(self) -> None:
-        self._graph.replay()
+        self._draw(logits)
 
     def ended(self, limit: int) -> Ended:
         return self._tokens[:, :limit], self._logprobs[:, :limit], self._lengths.clamp(max=limit), self.over
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """The step; after `begin`, as often as there are tokens to come."""
         assert self._cache.slot is not None
         self._mask.index_fill_(1, self._cache.slot, True)
         seen = self._mask[:, None, None, :]
-        hidden = self._parts.hidden(self._token[:, None], seen, self._position[:, None], self._cache)
+        # Converted weights are not kept between operations: a graph that kept them would go on with old ones.
+        with self._device.autocast(keep_converted=False):
+            hidden = self._parts.hidden(self._token[:, None], seen, self._position[:, None], self._cache)
+            logits = self._parts.logits(hidden[:, -1])
         self._cache.slot.add_(1)
         self._position.add_(1)
-        self._record(self._parts.logits(hidden[:, -1]))
+        self._draw(logits)
 
-    def _record(self, logits: torch.Tensor) -> None:
+    def _draw(self, logits: torch.Tensor) -> None:
         uniforms = self._uniforms.index_select(1, self._step).squeeze(1)
         chosen, logprobs = choose(logits, None if self._greedy else self._temperature, uniforms)
         self._tokens.index_copy_(1, self._step, chosen[:, None])

@@ -22,11 +22,14 @@ class Device:
     name: str
     """For people, such as `CPU AMD EPYC, 2 threads, bfloat16`."""
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context in which sampling, scoring and updating all run, so that their log-probabilities agree."""
+    def autocast(self, keep_converted: bool = True) -> AbstractContextManager[object]:
+        """The context in which sampling, scoring and updating all run, so that their log-probabilities agree.
+
+        With `keep_converted` a weight is converted once in the context, else whenever it is multiplied.
+        """
         if self.autocast_dtype is None:
             return nullcontext()
-        return torch.autocast(self.place.type, dtype=self.autocast_dtype)
+        return torch.autocast(self.place.type, dtype=self.autocast_dtype, cache_enabled=keep_converted)
 
     def without_autocast(self, arithmetic: str) -> "Device":
         """The same place for weights that say themselves how they are multiplied."""
@@ -60,11 +63,9 @@ def _device(name: str | None) -> torch.device:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
+        return torch.empty(1, device=name).device  # with the number of the GPU, which the name may leave out
     except (RuntimeError, AssertionError) as error:
         raise SwarmError(f"no device {name!r} on this machine; leave the device out to have one chosen") from error
-    return device
 
 
 def _multiplies_in_bfloat16(device: torch.device, parameters: int) -> bool:

@@ -338,6 +338,9 @@ class _Trainer(GRPOTrainer):
     token_mask: float | None
     current_gradient_accumulation_steps: Any
 
+    def _move_model_to_device(self, model: Any, device: torch.device) -> None:
+        """It stays where it was loaded to, which may be another GPU than the first, the one that the trainer takes."""
+
     def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
         return generation_batch
 
