@@ -367,7 +367,7 @@ class Driver:
         public = self._weights is not None and self._learner.can_publish
         if not public and self._learner.fingerprint not in self._published:
             return "none"
-        return "replicate" if self._openings is None else "audit"
+        return "replicate" if self._openings is None and self._learner.replicable else "audit"
 
     @contextmanager
     def _stage(self, report: RoundReport, number: int, stage: str) -> Iterator[None]:

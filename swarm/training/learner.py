@@ -217,8 +217,7 @@ class Learner:
         """One GRPO step on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
         self._sampler.release()
         report = self._updater.update(groups)
-        self._fingerprint = None
-        self._sampler.weights_changed()
+        self._weights_changed()
         self.counters.trained_tokens += report.tokens
         self.counters.update_seconds += report.seconds
         return report
@@ -241,12 +240,17 @@ class Learner:
         """Set the trainable weights to start + `delta`; the optimiser keeps its state."""
         assert self._origin is not None
         self._origin.move_to(delta)
-        self._fingerprint = None
+        self._weights_changed()
 
     @property
     def max_weights_bytes(self) -> int:
         """No blob of `weights` for this model is longer."""
         return wire.max_blob_bytes(self._loaded.trainable)
+
+    @property
+    def replicable(self) -> bool:
+        """Whether others that have these weights can compute again what `generate` draws."""
+        return self._sampler.replicable
 
     @property
     def can_publish(self) -> bool:
@@ -268,10 +272,11 @@ class Learner:
         own, fingerprint = self._loaded.copy_weights(), self._fingerprint
         try:
             self._loaded.set_weights(others)
-            self._fingerprint = None
+            self._weights_changed()
             yield
         finally:
             self._loaded.set_weights(own)
+            self._weights_changed()
             self._fingerprint = fingerprint
 
     @property
@@ -342,6 +347,9 @@ class Learner:
         """
         snapshot.put_back(self._loaded.trainable, self._updater.optimizer)
         self._updater.updates = int(snapshot.state["updates"])
+        self._weights_changed()
+
+    def _weights_changed(self) -> None:
         self._fingerprint = None
         self._sampler.weights_changed()
 

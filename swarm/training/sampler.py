@@ -34,6 +34,9 @@ class Drawn:
 class Sampler(Protocol):
     """Whatever completes prompts: `LocalSampler`, or vLLM (`VllmSampler`)."""
 
+    replicable: bool
+    """What it draws follows from the seed by `noise`, so that others can compute it again."""
+
     def draw(
         self,
         prompts: Sequence[Tokens],
@@ -53,7 +56,7 @@ class Sampler(Protocol):
         """
 
     def weights_changed(self) -> None:
-        """Called after every update."""
+        """Called whenever the model has other weights than before."""
 
     def release(self) -> None:
         """Called before every update: give back memory that the next `draw` can have again."""
@@ -61,6 +64,8 @@ class Sampler(Protocol):
 
 class LocalSampler:
     """Samples with the very weights and arithmetic that are trained."""
+
+    replicable = True
 
     def __init__(self, parts: Parts, device: Device, end_ids: frozenset[int], pad: int) -> None:
         self._parts = parts

@@ -4,45 +4,67 @@ vLLM draws with random numbers of its own, so nobody can compute again what such
 those of the update, so the ratios of own rows are not exactly 1 (`UpdateReport.mean_ratio_drift` says by how much).
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from swarm.errors import SwarmError
+from swarm.training import memory
 from swarm.training.layout import Tokens
 from swarm.training.model import Loaded
 from swarm.training.sampler import Drawn
 
 MEMORY_SHARE = 0.3
 """Of the GPU that vLLM takes while it is awake."""
+MAX_TOKENS = 8192
+"""Of a prompt and its completion: vLLM does not start where its memory cannot hold one sequence of the greatest length,
+and many models' own is much longer."""
+MAX_TEMPERATURE = 2.0
+"""vLLM's."""
 
 
 class VllmSampler:
+    replicable = False
+
     def __init__(self, loaded: Loaded, directory: Path, seed: int) -> None:
         """Start vLLM on the model in `directory`, and put it to sleep.
 
         Raises:
-            SwarmError: vLLM is not installed, or the model is not on a CUDA GPU.
+            SwarmError: vLLM is not installed, the model is not on a CUDA GPU, or vLLM does not start on it.
         """
         if loaded.device.place.type != "cuda":
             raise SwarmError("vLLM samples on a CUDA GPU only; leave --sampler out on this machine")
+        # In this process, so that it can be handed tensors; elsewhere it would need a copy of the model's every update.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         try:
             from vllm import LLM, SamplingParams
         except ImportError as error:
             raise SwarmError("vLLM is not installed; pip install 'rl-swarm[vllm]', or leave --sampler out") from error
         self._loaded = loaded
         self._parameters = SamplingParams
-        self._engine = LLM(
-            model=str(directory),
-            dtype="bfloat16",
-            seed=seed,
-            gpu_memory_utilization=MEMORY_SHARE,
-            enable_sleep_mode=True,
-            logprobs_mode="processed_logprobs",  # at the sampling temperature, as the update takes them
-            trust_remote_code=False,
-        )
+        self._max_tokens = min(loaded.model.config.get_text_config().max_position_embeddings, MAX_TOKENS)
+        memory.release(loaded.device.place)
+        with torch.random.fork_rng(devices=[]):  # vLLM seeds the process's generators
+            try:
+                self._engine = LLM(
+                    model=str(directory),
+                    dtype="bfloat16",
+                    seed=seed % 2**31,
+                    gpu_memory_utilization=MEMORY_SHARE,
+                    max_model_len=self._max_tokens,
+                    enable_sleep_mode=True,
+                    generation_config="vllm",  # what ends a completion is asked for below
+                    logprobs_mode="processed_logprobs",  # at the sampling temperature, as the update takes them
+                    trust_remote_code=False,
+                )
+            except (RuntimeError, ValueError) as error:
+                raise SwarmError(
+                    f"vLLM does not start with this model on this GPU: {error}; leave --sampler out"
+                ) from error
         self._engine.sleep(level=1)
         self._asleep = True
         self._old = True
@@ -65,26 +87,49 @@ class VllmSampler:
         seed: int,
         rows: int,
     ) -> list[list[Drawn]]:
+        """See `Sampler.draw`; how many rows are computed at once is vLLM's choice.
+
+        Raises:
+            SwarmError: a prompt and its completion are longer, or the temperature is higher, than vLLM takes here.
+        """
+        longest = max(map(len, prompts)) + max_new_tokens
+        if longest > self._max_tokens:
+            raise SwarmError(
+                f"a prompt and its completion may take {longest} tokens, vLLM takes {self._max_tokens} here; "
+                "leave --sampler out"
+            )
+        if temperature is not None and temperature > MAX_TEMPERATURE:
+            raise SwarmError(f"vLLM samples at temperatures up to {MAX_TEMPERATURE:g}; leave --sampler out")
         if self._asleep:
+            memory.release(self._loaded.device.place)
             self._engine.wake_up()
             self._asleep = False
         if self._old:
             self._engine.apply_model(lambda model: model.load_weights(merged_weights(self._loaded.model)))
             self._engine.reset_prefix_cache()
             self._old = False
-        parameters = self._parameters(
-            n=samples,
-            temperature=temperature or 0.0,
-            max_tokens=max_new_tokens,
-            seed=seed % 2**31,
-            logprobs=0,
-            stop_token_ids=sorted(self._loaded.end_ids),
-            ignore_eos=False,
-        )
+        parameters = [
+            self._parameters(
+                n=1 if temperature is None else samples,
+                temperature=temperature or 0.0,
+                max_tokens=max_new_tokens,
+                seed=_seed_of(seed, index),
+                logprobs=0,
+                stop_token_ids=sorted(self._loaded.end_ids),
+                detokenize=False,
+            )
+            for index in range(len(prompts))
+        ]
         answers = self._engine.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters, use_tqdm=False
         )
-        return [[_drawn(one) for one in answer.outputs] for answer in answers]
+        drawn = [[_drawn(one) for one in answer.outputs] for answer in answers]
+        return [row * samples for row in drawn] if temperature is None else drawn
+
+
+def _seed_of(seed: int, prompt: int) -> int:
+    """vLLM counts up from it for the samples of a prompt: no two prompts, and no two calls, may have neighbours."""
+    return int.from_bytes(sha256(f"{seed} {prompt}".encode()).digest()[:4], "big") // 2
 
 
 def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:

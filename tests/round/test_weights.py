@@ -47,6 +47,17 @@ def test_honest_peers_with_weights_of_their_own_are_replayed(bench, caplog):
     assert sum("all holds" in line for line in caplog.messages) == 4
 
 
+def test_draws_that_nobody_can_repeat_are_checked_by_their_log_probabilities(bench, monkeypatch):
+    """As of a peer that samples with vLLM: right weights, tokens to which the public noise does not point."""
+    me, learner = next(iter(bench.learners.items()))
+    generate = learner.generate
+    monkeypatch.setattr(learner, "generate", lambda *args, seed: generate(*args, seed=seed + 1))
+    monkeypatch.setattr(learner._sampler, "replicable", False, raising=False)
+    for outcome in bench.play().values():
+        assert levels(outcome).pop(me) == "audit"
+        assert not outcome.report.refused and outcome.report.partners == 1
+
+
 def swap_after_publishing(bench, cheat, monkeypatch):
     """The cheat names the weights that it publishes and samples with others, such as those of a better model."""
     learner, generate = bench.learners[cheat], bench.learners[cheat].generate

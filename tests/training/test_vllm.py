@@ -1,5 +1,6 @@
 """How vLLM is called, shown on a stand-in: vLLM itself needs a CUDA GPU and has not been run here."""
 
+import os
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -29,30 +30,99 @@ class StandIn:
             logprobs=[{5: SimpleNamespace(logprob=-0.5)}, {1: SimpleNamespace(logprob=-0.25)}],
             finish_reason="stop",
         )
-        return [SimpleNamespace(outputs=[one] * parameters.n) for _ in inputs]
+        return [SimpleNamespace(outputs=[one] * asked.n) for _, asked in zip(inputs, parameters, strict=True)]
 
 
 def on_cuda(loaded):
     return replace(loaded, device=SimpleNamespace(place=SimpleNamespace(type="cuda")))
 
 
-def test_weights_are_sent_once_per_update_and_it_sleeps_when_told(load, monkeypatch, tmp_path):
+@pytest.fixture
+def start(load, monkeypatch, tmp_path):
+    """A learner of the tiny model that samples with the stand-in."""
     module = SimpleNamespace(LLM=StandIn, SamplingParams=lambda **named: SimpleNamespace(**named))
     monkeypatch.setitem(sys.modules, "vllm", module)
-    learner = load()
-    sampler = VllmSampler(on_cuda(learner._loaded), tmp_path, seed=1)
-    asked = dict(samples=2, max_new_tokens=4, temperature=0.7, seed=3, rows=8)
+    monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
+
+    def start():
+        learner = load(lora=Lora(rank=4, alpha=8.0))
+        learner._sampler = VllmSampler(on_cuda(learner._loaded), tmp_path, seed=2**40)
+        return learner
+
+    yield start
+    os.environ.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+
+
+def said(learner):
+    return [call[0] for call in learner._sampler._engine.said]
+
+
+ASKED = dict(samples=2, max_new_tokens=4, temperature=0.7, seed=3, rows=8)
+LOADED = ["apply_model", "reset_prefix_cache", "generate"]
+
+
+def test_weights_are_sent_once_per_update_and_it_sleeps_when_told(start):
+    learner = start()
+    sampler = learner._sampler
     for _ in range(2):
-        [[first, _], _] = sampler.draw(prompts(learner)[:2], **asked)
+        [[first, _], _] = sampler.draw(prompts(learner)[:2], **ASKED)
         assert (first.tokens, first.logprobs, first.finished) == ((5, 1), (-0.5, -0.25), True)
     sampler.release()
     sampler.weights_changed()
-    sampler.draw(prompts(learner)[:2], **asked)
-    names = [call[0] for call in sampler._engine.said]
-    again = ["wake_up", "apply_model", "reset_prefix_cache", "generate"]
-    assert names == ["start", "sleep", *again, "generate", "sleep", *again]
-    parameters = sampler._engine.said[-1][2]
-    assert (parameters.n, parameters.max_tokens, parameters.temperature) == (2, 4, 0.7)
+    sampler.draw(prompts(learner)[:2], **ASKED)
+    assert said(learner) == ["start", "sleep", "wake_up", *LOADED, "generate", "sleep", "wake_up", *LOADED]
+    one, other = sampler._engine.said[-1][2]
+    assert (one.n, one.max_tokens, one.temperature) == (2, 4, 0.7)
+    assert abs(one.seed - other.seed) > 1000, "vLLM counts up from the seed for the samples of a prompt"
+
+
+def test_it_starts_in_this_process_with_room_for_what_it_is_asked_and_no_more_ends_than_ours(start):
+    learner = start()
+    settings = learner._sampler._engine.said[0][1]
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    limit = learner._loaded.model.config.max_position_embeddings
+    assert (settings["max_model_len"], settings["generation_config"]) == (limit, "vllm")
+    assert 0 <= settings["seed"] < 2**32
+    with pytest.raises(SwarmError, match=f"takes {limit} here"):
+        learner._sampler.draw([(5,) * limit], **ASKED)
+    with pytest.raises(SwarmError, match="temperatures up to 2"):
+        learner._sampler.draw(prompts(learner), **{**ASKED, "temperature": 3.0})
+
+
+def test_greedy_answers_are_asked_for_once(start):
+    learner = start()
+    [row] = learner._sampler.draw(prompts(learner)[:1], **{**ASKED, "temperature": None})
+    assert len(row) == 2 and learner._sampler._engine.said[-1][2][0].n == 1
+
+
+@pytest.mark.parametrize("change", ["update", "merge", "others", "restore"])
+def test_whatever_changes_the_weights_has_them_sent_again(start, change):
+    learner = start()
+    groups = experience(learner)
+    before = said(learner).count("apply_model")
+    match change:
+        case "update":
+            learner.update(groups)
+        case "merge":
+            learner.move_to(learner.delta())
+        case "others":
+            with learner.with_weights(learner.weights()):
+                learner.greedy(prompts(learner), 4)
+            before += 1
+        case "restore":
+            learner.put_back(learner.snapshot())
+    learner.greedy(prompts(learner), 4)
+    assert said(learner).count("apply_model") == before + 1
+
+
+def test_why_it_does_not_start_is_said(load, monkeypatch, tmp_path):
+    def small_gpu(**_):
+        raise ValueError("Free memory on device is less than desired GPU memory utilization")
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=small_gpu, SamplingParams=None))
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    with pytest.raises(SwarmError, match=r"Free memory .* leave --sampler out"):
+        VllmSampler(on_cuda(load()._loaded), tmp_path, seed=1)
 
 
 def test_without_vllm_or_a_gpu_it_says_what_to_do(load, monkeypatch, tmp_path):
