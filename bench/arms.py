@@ -1,8 +1,8 @@
 """One trainer on one workload, alone in its process: `python -m bench.arms WORKLOAD ARM MODEL_DIR --out FILE`.
 
 ours: this project's `Learner`. trl: TRL's `GRPOTrainer` as its documentation sets it up. anchor: GenRL's way, one
-`generate` call per completion, fp32, the logits of whole rows. All see the same prompts in the same order, with the
-same group size, lengths, LoRA and learning rate.
+`generate` call per completion, fp32, the logits of whole rows. ours-vllm and trl-vllm sample with vLLM on the same GPU,
+which sleeps meanwhile. All see the same prompts in the same order, with the same group size, lengths, LoRA and rate.
 """
 
 import argparse
@@ -14,8 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -58,6 +59,8 @@ WORKLOADS = {
 }
 LORA_RANK, LORA_ALPHA = 16, 32
 PROMPT_CHARACTERS = 100
+PROMPT_ROOM = 512
+"""Tokens of a prompt that vLLM has room for."""
 
 
 class Meter:
@@ -102,7 +105,15 @@ def questions(workload: Workload, seed: int, count: int) -> tuple[list[str], Rew
     return [answer_prompt(recipe, task) for task in tasks], lambda index, text: verify(recipe, tasks[index], text)
 
 
-def ours(workload: Workload, directory: Path, device: str, steps: int, seed: int, meter: Meter) -> dict[str, Any]:
+def ours(
+    workload: Workload,
+    directory: Path,
+    device: str,
+    steps: int,
+    seed: int,
+    meter: Meter,
+    sampler: Literal["local", "vllm"] = "local",
+) -> dict[str, Any]:
     settings = Model(
         id="bench",
         lora=Lora(rank=LORA_RANK, alpha=LORA_ALPHA) if workload.lora else None,
@@ -111,7 +122,9 @@ def ours(workload: Workload, directory: Path, device: str, steps: int, seed: int
     grpo = Grpo(learning_rate=workload.learning_rate, optimizer=workload.optimizer)  # type: ignore[arg-type]
     if workload.limit_gb is not None and device.startswith("cuda"):
         memory.limit(torch.device(device, torch.cuda.current_device()), int(workload.limit_gb * 2**30))
-    learner = Learner.load(directory, settings, grpo, seed=seed, device=device, threads=torch.get_num_threads())
+    learner = Learner.load(
+        directory, settings, grpo, seed=seed, device=device, threads=torch.get_num_threads(), sampler=sampler
+    )
     texts, reward = questions(workload, seed, steps * workload.prompts_per_step)
     stage = StageSettings(samples=workload.samples, max_new_tokens=workload.max_new_tokens)
     prompts = [learner.encode(text, chat=workload.real, system="") for text in texts]
@@ -137,7 +150,9 @@ def ours(workload: Workload, directory: Path, device: str, steps: int, seed: int
     return {"sampling_seconds": sampling, "update_seconds": updating, "drift": report.mean_ratio_drift}
 
 
-def trl(workload: Workload, directory: Path, device: str, steps: int, seed: int, meter: Meter) -> dict[str, Any]:
+def trl(
+    workload: Workload, directory: Path, device: str, steps: int, seed: int, meter: Meter, vllm: bool = False
+) -> dict[str, Any]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -175,6 +190,10 @@ def trl(workload: Workload, directory: Path, device: str, steps: int, seed: int,
                 logging_strategy="no",
                 disable_tqdm=True,
                 seed=seed,
+                use_vllm=vllm,
+                vllm_mode="colocate",
+                vllm_enable_sleep_mode=vllm,
+                vllm_max_model_length=PROMPT_ROOM + workload.max_new_tokens,
             ),
             train_dataset=Dataset.from_dict({"prompt": prompts, "number": list(range(len(prompts)))}),
             peft_config=LoraConfig(
@@ -289,7 +308,13 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-ARMS = {"ours": ours, "trl": trl, "anchor": anchor}
+ARMS: dict[str, Callable[..., dict[str, Any]]] = {
+    "ours": ours,
+    "ours-vllm": partial(ours, sampler="vllm"),
+    "trl": trl,
+    "trl-vllm": partial(trl, vllm=True),
+    "anchor": anchor,
+}
 
 
 def main() -> int:

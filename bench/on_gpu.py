@@ -1,9 +1,10 @@
 """python -m bench.on_gpu --smollm DIR --out FILE: every GPU measurement, on a machine that needs no network.
 
 Real SmolLM2-135M weights come from DIR (without it those rows are left out); Qwen2.5-0.5B's shape gets random weights,
-which are as fast and as large as real ones. Copy FILE to bench/results/training_gpu.json, then
-`python -m bench.training --render` puts its rows into the table. With `--collective MINUTES` it then measures what
-peers gain from each other, into collective-smollm2-gpu.jsonl beside FILE (`python -m bench.collective --table`).
+which are as fast and as large as real ones. Where vLLM is installed, sampling with it is measured too, ours and TRL's.
+Copy FILE to bench/results/training_gpu.json, then `python -m bench.training --render` puts its rows into the table.
+With `--collective MINUTES` it then measures what peers gain from each other, into collective-smollm2-gpu.jsonl beside
+FILE (`python -m bench.collective --table`).
 """
 
 import argparse
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -82,7 +85,8 @@ def main() -> int:
     if options.collective and options.smollm is None:
         p.error("--collective needs --smollm")
     deadline = time.monotonic() + options.minutes * 60
-    result: dict[str, object] = {"machine": describe() + f"- GPU: {torch.cuda.get_device_name()}\n"}
+    gpu = f"- GPU: {torch.cuda.get_device_name()}" + (f", vllm {version('vllm')}" if find_spec("vllm") else "")
+    result: dict[str, object] = {"machine": f"{describe()}{gpu}\n"}
 
     def left() -> float:
         return deadline - time.monotonic()
@@ -97,17 +101,17 @@ def main() -> int:
         print(json.dumps(result["graphs"], indent=1), flush=True)
         torch.cuda.empty_cache()
         random_qwen(qwen)
+        arms = ["ours", "trl", *(["ours-vllm", "trl-vllm"] if find_spec("vllm") else [])]
         sets: list[list[Run]] = [
             [
                 ("qwen-lora-8gb", "ours", qwen, 3),
                 ("qwen-full-12gb", "ours", qwen, 3),
-                ("qwen-lora", "ours", qwen, 3),
-                ("qwen-lora", "trl", qwen, 3),
+                *(("qwen-lora", arm, qwen, 3) for arm in arms),
             ]
         ]
         if options.smollm is not None:
             steps = {"smollm2": 30, "smollm2-long": 6}
-            sets.insert(0, [(name, arm, options.smollm, steps[name]) for name in steps for arm in ("ours", "trl")])
+            sets.insert(0, [(name, arm, options.smollm, steps[name]) for name in steps for arm in arms])
             sets.append([("smollm2", "anchor", options.smollm, 4)])
         results: list[Result] = []
 

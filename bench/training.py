@@ -22,7 +22,13 @@ from swarm.training.obtain import obtain
 RESULT = Path(__file__).parent / "results" / "training.md"
 CPU_RESULTS = RESULT.with_name("training_cpu.json")
 GPU_RESULTS = RESULT.with_name("training_gpu.json")
-NAMES = {"ours": "**ours**", "trl": "TRL 1.16 `GRPOTrainer`", "anchor": "one `generate` per completion, fp32"}
+NAMES = {
+    "ours": "**ours**",
+    "ours-vllm": "**ours**, `--sampler vllm`",
+    "trl": "TRL 1.16 `GRPOTrainer`",
+    "trl-vllm": "TRL 1.16 with colocated vLLM",
+    "anchor": "one `generate` per completion, fp32",
+}
 Result = dict[str, Any]
 
 
@@ -107,7 +113,7 @@ def main() -> int:
     p.add_argument("--workload", default="smollm2")
     p.add_argument("--steps", type=int, default=6)
     p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--arms", nargs="*", default=list(NAMES))
+    p.add_argument("--arms", nargs="*", choices=NAMES, default=["ours", "trl", "anchor"])
     p.add_argument("--limit-s", type=float, default=1800, help="of one run")
     p.add_argument("--render", action="store_true", help="only write the table from what was measured before")
     options = p.parse_args()
