@@ -270,6 +270,10 @@ class Sharing(Section):
     other_models: Literal["rescore", "drop"] = "rescore"
     """What is done with groups of peers that train another model: rescore reads their texts in the own tokens and takes
     the present policy for the one that wrote them; drop learns from the same model only."""
+    merged_peers: Literal["train", "skip"] = "train"
+    """What is done with groups of peers whose weights were in the last merge: train learns from them as from others';
+    skip leaves them out, as what they taught their author came with the weights: updates are shorter, and at the rate
+    that several peers bear rounds teach less (docs/collective.md)."""
     update_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Share of the time that is left in a round which an update with fetched groups may take."""
     judges: Annotated[int, Field(ge=0, le=32)] = 2

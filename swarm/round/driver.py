@@ -118,7 +118,7 @@ class Driver:
         rows: Rows = {}
         missing: set[str] = set()
         undelivered: set[str] = set()
-        reader = Reader(self._learner, self._recipe, seed, book, self._calibration, self._spent)
+        reader = Reader(self._learner, self._recipe, seed, book, self._calibration, self._spent, self._merged())
         pieces = reader.read_ahead()
         tokens_before = self._learner.counters.generated_tokens
         joules_before = self._learner.joules()
@@ -336,9 +336,19 @@ class Driver:
 
     def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> dict[str, float]:
         """Update on own and fetched groups; the mean reward of the answers of each author."""
-        groups = {record.peer_id + record.stage: reader.groups(record) for record in book.records()}
+        groups: dict[str, list[Group]] = {}
+        for record in book.records():
+            if not reader.trains_on(record.peer_id):
+                reader.dropped["of a merged peer"] += len(record.groups)
+            if isinstance(record, AnswerRecord) or reader.trains_on(record.peer_id):  # answers tell how good it is
+                groups[record.peer_id + record.stage] = reader.groups(record)
         own = [group for stage in ("answer", "critique", "revise") for group in groups.get(self._peer_id + stage, [])]
-        foreign = [group for found in groups.values() for group in found if group.author != self._peer_id]
+        foreign = [
+            group
+            for found in groups.values()
+            for group in found
+            if group.author != self._peer_id and reader.trains_on(group.author)
+        ]
         left_s = self._clock.end(report.number) - time.time()
         limit = affordable_groups(self._recipe, len(own), self._update_s_per_group, left_s)
         chosen = choose(self._recipe, seed, self._peer_id, own, foreign, reader.dropped, limit)
@@ -361,6 +371,12 @@ class Driver:
         report.points = round_points(reader.earned(record) for record in own) / MILLIONTHS
         judge = self._calibration(self._peer_id)
         report.informedness = round(judge.informedness, 4) if judge.audits else None
+
+    def _merged(self) -> frozenset[str]:
+        """Peers whose groups are left out of the update, as what they have learnt is in the present weights."""
+        if self._merger is None or self._recipe.sharing.merged_peers == "train":
+            return frozenset()
+        return self._merger.partners
 
     def _level(self) -> Level:
         """What others can check."""

@@ -48,9 +48,12 @@ class Reader(Evidence):
         book: Book,
         calibration: Callable[[str], Calibration],
         spent: Collection[str] = (),
+        merged: Collection[str] = (),
     ) -> None:
+        """`merged`: the peers whose groups are not trained on, as their weights are in the learner's."""
         super().__init__(recipe, seed, book, calibration, spent)
         self._learner = learner
+        self._merged = merged
         self._read_before: dict[tuple[str, CritiqueGroup], list[float]] = {}
         """Raw verdicts after reading critiques, by judge and group."""
         self.dropped: Counter[str] = Counter()
@@ -119,9 +122,15 @@ class Reader(Evidence):
             ]
         return self._group("critique", record, group.task, prompt, group.rollouts, rewards)
 
+    def trains_on(self, author: str) -> bool:
+        """Whether the groups of this peer are for the update."""
+        return author not in self._merged
+
     def read_ahead(self) -> Iterator[bool]:
-        """Read the critiques that `groups` will ask about, with the present weights: one group per step, then true."""
+        """Read the critiques that the update asks about, with the present weights: one group per step, then true."""
         for record in list(self._book.critiques.values()):
+            if not self.trains_on(record.peer_id):
+                continue
             for group in record.groups:
                 if (
                     group.author != record.peer_id

@@ -87,6 +87,8 @@ class Merger:
         self._gains = list(gains)
         self._secret = os.urandom(16)  # nobody can prepare weights for questions that only this peer can foresee
         self._stride = Stride()
+        self.partners: frozenset[str] = frozenset()
+        """Peers whose weights came into this one's at the last merge."""
         self._silent: set[str] = set()
         """Peers of the same model that were waited for in vain and have not been heard since."""
 
@@ -206,6 +208,7 @@ class Merger:
         )
         refused += merged.refused
         report = MergeReport()
+        self.partners = frozenset()
         if merged.delta is not None:
             paired = trial.move(own, merged.delta)
             if paired.of:
@@ -214,6 +217,7 @@ class Merger:
             if paired.falls:
                 refused["held-out fell"] += 1
             else:
+                self.partners = frozenset(merged.partners)
                 report.merged = len(merged.partners)
                 ages = [self._clock.start(number) - self._clock.start(notes[peer].round) for peer in merged.partners]
                 report.staleness_s = round(statistics.fmean(ages), 1)

@@ -233,6 +233,40 @@ def test_what_is_read_ahead_is_not_read_again(bench, monkeypatch):
     assert [ahead.groups(record) for record in book.records()] == expected
 
 
+class Merged:
+    """Stands where weights are merged: those of some peers were, before this round."""
+
+    def __init__(self, *partners):
+        self.partners = frozenset(partners)
+
+    def due(self, ordinal):
+        return False
+
+
+@pytest.mark.parametrize("setting", ["skip", "train"])
+def test_what_merged_peers_wrote_is_judged_and_not_trained_on(bench, monkeypatch, setting):
+    me, one, other = bench.drivers
+    sharing = bench.recipe.sharing.model_copy(update={"merged_peers": setting})
+    monkeypatch.setattr(bench.drivers[me], "_recipe", bench.recipe.model_copy(update={"sharing": sharing}))
+    monkeypatch.setattr(bench.drivers[me], "_merger", Merged(one, other))
+    read, of = experience.verdicts, Counter()
+
+    def verdicts(learner, recipe, asked):
+        of[learner] += 1
+        return read(learner, recipe, asked)
+
+    monkeypatch.setattr(experience, "verdicts", verdicts)
+    outcomes = bench.play()
+    mine, theirs = outcomes[me], outcomes[one]
+    trained = setting == "train"
+    assert (mine.report.groups_fetched > 0) == trained and theirs.report.groups_fetched > 0
+    assert ("of a merged peer" in mine.report.dropped) != trained
+    assert (of[bench.learners[me]] == of[bench.learners[one]]) == trained, "nor are its critiques read for nothing"
+    assert {(a.judge, a.author, a.task, a.sample, a.truth) for a in mine.audits} == {
+        (a.judge, a.author, a.task, a.sample, a.truth) for a in theirs.audits
+    }
+
+
 def test_notes_are_strict():
     with pytest.raises(ValueError):
         StageNote(sha256="../../etc/passwd", size=1, groups=8)

@@ -77,9 +77,11 @@ def test_peers_end_with_the_same_weights_and_a_higher_rate(ether):
     assert players[1].merge().merged == 1
     assert players[0].merge().merged == 1
     assert players[0].rate == pytest.approx(RATE * 2**0.5)
+    assert players[0].merger.partners == {players[1].merger._peer_id}
     players[0].merger._network = SimulatedNetwork(Ether("1:0xelsewhere"), Identity(b"\x01" * 32))
     assert players[0].merge().merged == 0
     assert players[0].rate == RATE, "the rate falls back when the others leave"
+    assert not players[0].merger.partners
 
 
 def test_staleness_is_the_age_of_the_merged_weights(ether):
@@ -108,6 +110,7 @@ def test_a_merge_that_harms_is_undone(ether, monkeypatch):
     monkeypatch.setattr(Trial, "_answers", lambda trial: next(answers))
     report = one.merge()
     assert report.merged == 0 and report.merge_refused == {"held-out fell": 1} and report.merge_gain == -1.0
+    assert not one.merger.partners
     for name, tensor in one.learner.delta().items():
         assert torch.allclose(tensor, before[name], atol=1e-7)
     assert one.rate == RATE
