@@ -2,7 +2,7 @@
 
 The step is really computed, in the layout, chunks and recorded steps of a GPU, with a memory plan for a GPU of a given
 size; every operation's results are counted for as long as anything holds them. What a kernel allocates for itself and
-CUDA's own memory are not seen. Takes 10 to 20 minutes per workload and writes bench/results/tensors.md.
+CUDA's own memory are not seen. Takes about half an hour per workload and writes bench/results/tensors.md.
 """
 
 import argparse
@@ -141,8 +141,10 @@ def main() -> int:
         directory = options.model or Path(scratch)
         if options.model is None:
             random_qwen(directory)
-        results = [measure(name, WORKLOADS[name], directory, options.new_tokens) for name in options.workloads]
-    options.out.write_text(table(results))
+        results: list[dict[str, Any]] = []
+        for name in options.workloads:
+            results.append(measure(name, WORKLOADS[name], directory, options.new_tokens))
+            options.out.write_text(table(results))
     print(table(results))
     return 0
 
