@@ -112,7 +112,7 @@ def table(results: list[dict[str, Any]]) -> str:
         "",
         "`python -m bench.tensors`: one step of sampling and update, really computed on a CPU in the layout of a GPU,",
         "with the memory plan that a GPU of that size would get; bytes of all tensors that are alive at once. On a GPU",
-        "the memory that kernels take for themselves and CUDA's own (about half a GiB) come on top: **this is a count,",
+        "the memory that kernels take for themselves and CUDA's own come on top: **this is a count,",
         "not a measurement on a GPU**. The second of two steps, random weights, 2 prompts of 100 tokens.",
         "",
         describe(),
