@@ -105,6 +105,17 @@ def questions(workload: Workload, seed: int, count: int) -> tuple[list[str], Rew
     return [answer_prompt(recipe, task) for task in tasks], lambda index, text: verify(recipe, tasks[index], text)
 
 
+def settings_of(workload: Workload) -> tuple[Model, Grpo]:
+    """What a recipe of our own would say of the model and its training."""
+    model = Model(
+        id="bench",
+        lora=Lora(rank=LORA_RANK, alpha=LORA_ALPHA) if workload.lora else None,
+        dtype=workload.dtype,  # type: ignore[arg-type]
+    )
+    grpo = Grpo(learning_rate=workload.learning_rate, optimizer=workload.optimizer)  # type: ignore[arg-type]
+    return model, grpo
+
+
 def ours(
     workload: Workload,
     directory: Path,
@@ -114,12 +125,7 @@ def ours(
     meter: Meter,
     sampler: Literal["local", "vllm"] = "local",
 ) -> dict[str, Any]:
-    settings = Model(
-        id="bench",
-        lora=Lora(rank=LORA_RANK, alpha=LORA_ALPHA) if workload.lora else None,
-        dtype=workload.dtype,  # type: ignore[arg-type]
-    )
-    grpo = Grpo(learning_rate=workload.learning_rate, optimizer=workload.optimizer)  # type: ignore[arg-type]
+    settings, grpo = settings_of(workload)
     if workload.limit_gb is not None and device.startswith("cuda"):
         memory.limit(torch.device(device, torch.cuda.current_device()), int(workload.limit_gb * 2**30))
     learner = Learner.load(

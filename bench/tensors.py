@@ -18,9 +18,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from bench.arms import LORA_ALPHA, LORA_RANK, PROMPT_CHARACTERS, WORKLOADS, Workload, questions, random_qwen
+from bench.arms import PROMPT_CHARACTERS, WORKLOADS, Workload, questions, random_qwen, settings_of
 from bench.machine import describe
-from swarm.recipe.schema import Grpo, Lora, Model, StageSettings
+from swarm.recipe.schema import StageSettings
 from swarm.training import head, memory
 from swarm.training.learner import Learner, TrainingGroup
 
@@ -67,13 +67,9 @@ def measure(name: str, workload: Workload, directory: Path, new_tokens: int) -> 
     limit = int(workload.limit_gb * GIB)
     memory.free_bytes = lambda device: limit - counting.now
     head.CHUNK_BYTES["cpu"] = head.CHUNK_BYTES["cuda"]
-    settings = Model(
-        id="bench",
-        lora=Lora(rank=LORA_RANK, alpha=LORA_ALPHA) if workload.lora else None,
-        dtype=workload.dtype,  # type: ignore[arg-type]
-        autocast="auto" if workload.dtype == "bfloat16" else "bfloat16",
-    )
-    grpo = Grpo(learning_rate=workload.learning_rate, optimizer=workload.optimizer)  # type: ignore[arg-type]
+    settings, grpo = settings_of(workload)
+    if settings.dtype == "float32":
+        settings = settings.model_copy(update={"autocast": "bfloat16"})  # as a GPU would choose
     learner = Learner.load(directory, settings, grpo, seed=0, device="cpu", threads=torch.get_num_threads())
     held = [*learner._loaded.model.parameters(), *learner._loaded.model.buffers(), learner._loaded.parts.frozen_head]
     for tensor in held:

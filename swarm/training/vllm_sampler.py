@@ -61,7 +61,7 @@ class VllmSampler:
                     logprobs_mode="processed_logprobs",  # at the sampling temperature, as the update takes them
                     trust_remote_code=False,
                 )
-            except (RuntimeError, ValueError) as error:
+            except (ImportError, RuntimeError, ValueError) as error:  # it imports much only when it starts
                 raise SwarmError(
                     f"vLLM does not start with this model on this GPU: {error}; leave --sampler out"
                 ) from error

@@ -115,13 +115,17 @@ def test_whatever_changes_the_weights_has_them_sent_again(start, change):
     assert said(learner).count("apply_model") == before + 1
 
 
-def test_why_it_does_not_start_is_said(load, monkeypatch, tmp_path):
-    def small_gpu(**_):
-        raise ValueError("Free memory on device is less than desired GPU memory utilization")
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("Free memory on device is less than desired"), ImportError("No module named 'flashinfer'")],
+)
+def test_why_it_does_not_start_is_said(load, monkeypatch, tmp_path, error):
+    def cannot_start(**_):
+        raise error
 
-    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=small_gpu, SamplingParams=None))
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=cannot_start, SamplingParams=None))
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    with pytest.raises(SwarmError, match=r"Free memory .* leave --sampler out"):
+    with pytest.raises(SwarmError, match=f"on this GPU: {error}; leave --sampler out"):
         VllmSampler(on_cuda(load()._loaded), tmp_path, seed=1)
 
 
