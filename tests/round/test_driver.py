@@ -219,16 +219,18 @@ def test_what_is_read_ahead_is_not_read_again(bench, monkeypatch):
     outcomes = bench.play()
     me, rows = next((me, outcome.records) for me, outcome in outcomes.items())
 
-    def reader():
+    def reader(merged=()):
         book = Book()
         for row in rows:
             book.add(decode(row.stage, row.body))
-        return Reader(bench.learners[me], bench.recipe, SEED, book, lambda judge: calibrate([])), book
+        return Reader(bench.learners[me], bench.recipe, SEED, book, lambda judge: calibrate([]), (), merged), book
 
     slowly, book = reader()
     expected = [slowly.groups(record) for record in book.records()]
     ahead, book = reader()
     assert sum(ahead.read_ahead()) == sum(len(record.groups) for record in book.critiques.values()) == 3 * 4
+    others = set(bench.learners) - {me}
+    assert sum(reader(merged=others)[0].read_ahead()) == 4, "those of merged peers are not for the update"
     monkeypatch.setattr(experience, "verdicts", None)
     assert [ahead.groups(record) for record in book.records()] == expected
 
