@@ -241,6 +241,8 @@ class Grpo(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo", "gspo"] = "dapo"
     """TRL's loss_type; gspo: one ratio per completion instead of one per token (its authors clip at 3e-4 and 4e-4)."""
+    groups_per_step: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Groups of one optimiser step: an update makes as many steps as it takes; null: one step on all its groups."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     """adamw_8bit keeps its two moments in one byte per weight each."""
     token_mask: Annotated[float, Field(gt=0, le=1)] | None = None

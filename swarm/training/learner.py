@@ -15,7 +15,8 @@ from swarm.recipe.schema import Grpo, StageSettings
 from swarm.recipe.schema import Model as ModelSettings
 from swarm.training import checkpoint, memory, text, wire
 from swarm.training.energy import Energy
-from swarm.training.grpo import Plan, TrainingGroup, Updater, UpdateReport
+from swarm.training.groups import TrainingGroup
+from swarm.training.grpo import Plan, Updater, UpdateReport
 from swarm.training.layout import Tokens
 from swarm.training.merging import Delta, Origin
 from swarm.training.model import Loaded, fingerprint_of, load
@@ -214,7 +215,7 @@ class Learner:
         return sums
 
     def update(self, groups: Sequence[TrainingGroup]) -> UpdateReport:
-        """One GRPO step on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
+        """GRPO steps on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
         self._sampler.release()
         report = self._updater.update(groups)
         self._weights_changed()

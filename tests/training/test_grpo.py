@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from swarm.recipe.schema import Lora
-from swarm.training import grpo
+from swarm.training import loss as loss_module
+from swarm.training.groups import rows_of
 from tests.training.training_helpers import experience, weights
 
 
 def gradient(learner, groups, size):
     """Loss and gradient of the groups in micro-batches of `size`."""
-    loss = learner._updater._accumulate(grpo._rows(groups), size)
+    loss = learner._updater._accumulate(rows_of(groups), size)
     return loss, torch.cat([weight.grad.flatten() for weight in learner._loaded.trainable.values()])
 
 
@@ -62,6 +63,40 @@ def test_own_experience_has_no_drift_and_changes_the_weights(load):
     assert report.clipped_fraction == 0
     assert any(not torch.equal(before[name], weight) for name, weight in weights(learner).items())
     assert learner.fingerprint != fingerprint
+
+
+def test_groups_are_dealt_to_steps_of_so_many(load):
+    whole, by_hand = load(groups_per_step=3), load()
+    groups = experience(whole)
+    flat = dataclasses.replace(groups[2], advantages=(0.0,) * 4)  # takes no place in a step
+    taught = [*groups[:2], *groups[3:]]
+    report = whole.update([*groups[:2], flat, *groups[3:]])
+    steps = [by_hand.update(taught[start::3]) for start in range(3)]
+    assert (report.steps, report.groups, report.rows, whole.updates) == (3, 7, 28, 3)
+    assert all(torch.equal(weight, weights(by_hand)[name]) for name, weight in weights(whole).items())
+    tokens = [step.tokens for step in steps]
+    for what in ("loss", "grad_norm", "clipped_fraction"):
+        mean = sum(getattr(step, what) * count for step, count in zip(steps, tokens, strict=True)) / sum(tokens)
+        assert getattr(report, what) == pytest.approx(mean)
+    assert report.tokens == sum(tokens)
+    assert report.mean_ratio_drift < 1e-5 < steps[1].mean_ratio_drift
+
+
+def test_a_step_that_fails_leaves_the_others_standing(load, monkeypatch, caplog):
+    learner, others = load(groups_per_step=4), load()
+    groups = experience(learner)
+    real, calls = loss_module.completion_logprobs, []
+
+    def broken_at_first(*arguments):
+        calls.append(1)
+        return real(*arguments) * (math.nan if len(calls) == 1 else 1.0)
+
+    others.update(groups[1::2])
+    monkeypatch.setattr(loss_module, "completion_logprobs", broken_at_first)
+    report = learner.update(groups)
+    assert (report.skipped, report.steps, report.groups, learner.updates) == (None, 1, 4, 1)
+    assert "1 of 2 steps were left out" in caplog.text
+    assert all(torch.equal(weight, weights(others)[name]) for name, weight in weights(learner).items())
 
 
 def test_rows_without_advantage_are_left_out(load):
@@ -132,7 +167,7 @@ def test_out_of_memory_halves_the_micro_batch_and_gives_the_same_result(load, mo
     groups = experience(roomy)
     expected = roomy.update(groups)
 
-    real, sizes = grpo.completion_logprobs, []
+    real, sizes = loss_module.completion_logprobs, []
 
     def short_of_memory(parts, device, prompts, *rest):
         sizes.append(len(prompts))
@@ -140,7 +175,7 @@ def test_out_of_memory_halves_the_micro_batch_and_gives_the_same_result(load, mo
             raise error
         return real(parts, device, prompts, *rest)
 
-    monkeypatch.setattr(grpo, "completion_logprobs", short_of_memory)
+    monkeypatch.setattr(loss_module, "completion_logprobs", short_of_memory)
     report = tight.update(groups)
     assert sizes == [32, 16, 8, 8, 8, 8]
     assert (report.skipped, report.rows) == (None, 32)
@@ -159,7 +194,7 @@ def test_no_memory_for_one_row_is_said_and_no_step_is_made(load, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(grpo, "completion_logprobs", full)
+    monkeypatch.setattr(loss_module, "completion_logprobs", full)
     report = learner.update(groups)
     assert report.skipped is not None and "not enough memory" in report.skipped
     assert all(torch.equal(before[name], weight) for name, weight in weights(learner).items())
@@ -172,7 +207,7 @@ def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(load, monkeypat
     def broken(*_):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(grpo, "completion_logprobs", broken)
+    monkeypatch.setattr(loss_module, "completion_logprobs", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         learner.update(groups)
 

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from swarm.training import grpo, head
+from swarm.training import head
+from swarm.training.groups import rows_of
+from swarm.training.loss import RATIO_CAP
 from tests.training.training_helpers import experience
 
-LOW, HIGH, CAP = 0.2, 0.28, grpo.RATIO_CAP
+LOW, HIGH, CAP = 0.2, 0.28, RATIO_CAP
 
 
 def reference(learner, groups, loss, *, token_mask=None, sequence_mask=None):
@@ -48,7 +50,7 @@ def reference(learner, groups, loss, *, token_mask=None, sequence_mask=None):
 
 
 def compare(learner, groups, loss, **masks):
-    value = learner._updater._accumulate(grpo._rows(groups), 1000)
+    value = learner._updater._accumulate(rows_of(groups), 1000)
     ours = torch.cat([weight.grad.flatten() for weight in learner._loaded.trainable.values()])
     expected, gradient = reference(learner, groups, loss, **masks)
     assert value == pytest.approx(expected, abs=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swarm.training import grpo, memory
+from swarm.training import loss, memory
 from swarm.training.energy import Energy
 from swarm.training.layout import sharing
 from swarm.training.memory import Shape, training_rows
@@ -34,14 +34,14 @@ def test_checkpointing_makes_room_for_many_more_rows():
 def test_when_one_row_does_not_fit_it_is_tried_with_checkpointing(load, monkeypatch):
     learner = load()
     groups = experience(learner)
-    real = grpo.completion_logprobs
+    real = loss.completion_logprobs
 
     def tight(*arguments):
         if not learner._updater.checkpointing:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*arguments)
 
-    monkeypatch.setattr(grpo, "completion_logprobs", tight)
+    monkeypatch.setattr(loss, "completion_logprobs", tight)
     assert learner.update(groups).skipped is None
     assert learner._updater.checkpointing
 
