@@ -108,6 +108,11 @@ def parser() -> argparse.ArgumentParser:
         help="share of this peer's work for a twin that learns alone, which tells what the swarm has brought; 0: none "
         "(default: 0.05, none where more than 25 million weights are trained)",
     )
+    p.add_argument(
+        "--no-practice",
+        action="store_true",
+        help="only wait while waiting for others, in place of sampling for the own next update (always with --peers)",
+    )
     p.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     return p
 
@@ -191,6 +196,7 @@ def _run_peer(
                 wait_for=options.wait_for,
                 openings=options.openings,
                 twin=options.twin,
+                practice=not options.no_practice,
             ),
             emit,
             stop,

@@ -188,6 +188,7 @@ class Children:
         }
         for flag, value in given.items():
             command += [flag, str(value)] if value is not None else []
+        command += ["--no-practice"]  # it would take the cores from those who are waited for
         for relay in options.relay:
             command += ["--relay", relay]
         # Idle threads that spin would take the cores from the other peers.

@@ -96,6 +96,8 @@ class Tasks(Section):
     """Tasks per round that every peer answers."""
     own: Annotated[int, Field(ge=0, le=256)] = 2
     """Tasks per round that one peer alone answers."""
+    practice: Annotated[int, Field(ge=0, le=256)] = 8
+    """Further tasks per round, at most, that a peer answers for its own update only, while it waits for others."""
     subject: str | None = None
     """Regular expression whose first group picks the subject out of a question, for `{subject}` in prompts."""
 

@@ -24,6 +24,7 @@ from swarm.round.exchange import Exchange, Received
 from swarm.round.experience import Group, Reader, affordable_groups, choose, mean_rewards, training_group
 from swarm.round.merging import Merger
 from swarm.round.openings import Openings, spent_by
+from swarm.round.practice import Practice
 from swarm.round.records import (
     AnswerRecord,
     AnyRecord,
@@ -36,7 +37,7 @@ from swarm.round.report import Outcome, RoundReport
 from swarm.round.stages import answer, critique, encode_prompt, revise
 from swarm.round.weights import WeightsExchange
 from swarm.round.writing import RecordWriter
-from swarm.training.learner import Completion, Learner
+from swarm.training.learner import Completion, Learner, TrainingGroup
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Driver:
         calibration: Callable[[str], Calibration],
         emit: Emitter,
         merger: Merger | None = None,
+        practice: Practice | None = None,
         assigner: Assigner | None = None,
         openings: Openings | None = None,
         spent: Collection[str] = (),
@@ -79,6 +81,7 @@ class Driver:
         Args:
             calibration: what the audits so far say about a judge, by peer id.
             merger: how weights are merged; None for a peer that keeps its weights to itself.
+            practice: what is done while others answer or criticise; None for a peer that just waits.
             assigner: who draws the judges; None for one that knows no owners.
             openings: the answers to the recipe's sealed items, where this peer is their author's.
             spent: the seals that were opened in rounds before this run.
@@ -94,6 +97,7 @@ class Driver:
         self._calibration = calibration
         self._emit = emit
         self._merger = merger
+        self._practice = practice
         self._assigner = assigner or Assigner(recipe)
         self._openings = openings
         # With noise that all know, whoever has the weights could tell canaries from what was sampled.
@@ -139,11 +143,23 @@ class Driver:
             with self._timed(report, "update"), self._timed(report, "wait", -1):
                 return next(pieces, False)
 
+        def practise() -> Callable[[], bool]:
+            """What is done while the others answer or criticise."""
+            if self._practice is None:
+                return lambda: False
+            piece = self._practice.while_waiting()
+
+            def timed() -> bool:
+                with self._timed(report, "practice"), self._timed(report, "wait", -1):
+                    return piece()
+
+            return timed
+
         def collect(
             own: Received,
             wanted: Callable[[Mapping[str, int]], set[str]],
             waited_for: Callable[[], set[str]],
-            meanwhile: Callable[[], bool] = lambda: False,
+            meanwhile: Callable[[], bool],
         ) -> dict[str, int]:
             """Wait until all have committed to their records of a stage, then show the own one and fetch from the
             `wanted` who published; how many groups each peer announced."""
@@ -183,7 +199,9 @@ class Driver:
             answers = answer(self._learner, self._recipe, tasks, seed + self._noise)
             self._plant(seed, tasks, answers)
             committed = publish(self._writer.answers(number, answers, self._level()))
-        roster = collect(committed, lambda announced: self._wanted(number, seed, announced), company.expected)
+        roster = collect(
+            committed, lambda announced: self._wanted(number, seed, announced), company.expected, practise()
+        )
         report.partners = len(book.answers) - 1
         drawn = self._assigner.draw(number, seed, roster)
         assigned, reader.owners = drawn.judges, drawn.owners
@@ -203,7 +221,7 @@ class Driver:
         judges = authors | {
             judge for item, chosen in assigned.items() if item.author == self._peer_id for judge in chosen
         }
-        collect(committed, lambda peers: judges & set(peers), lambda: company.expected() & judges)
+        collect(committed, lambda peers: judges & set(peers), lambda: company.expected() & judges, practise())
         book.keep_assigned(assigned)
         opening = self._opening_record(number, seed, reader, assigned)
         opened = commit(opening) if opening else None
@@ -350,14 +368,22 @@ class Driver:
             if group.author != self._peer_id and reader.trains_on(group.author)
         ]
         left_s = self._clock.end(report.number) - time.time()
-        limit = affordable_groups(self._recipe, len(own), self._update_s_per_group, left_s)
+
+        def affordable(wanted: int, beside: int) -> int:
+            return affordable_groups(self._recipe, wanted, beside, self._update_s_per_group, left_s)
+
+        limit = affordable(self._recipe.sharing.external_groups, len(own))
         chosen = choose(self._recipe, seed, self._peer_id, own, foreign, reader.dropped, limit)
-        update = self._learner.update([training_group(self._recipe, group, self._peer_id) for group in chosen])
+        practised: list[TrainingGroup] = []
+        if self._practice is not None:
+            practised, report.practised = self._practice.take(affordable(self._recipe.tasks.practice, len(chosen)))
+        experience = [training_group(self._recipe, group, self._peer_id) for group in chosen]
+        update = self._learner.update([*experience, *practised])
         if update.groups:
             self._update_s_per_group = update.seconds / update.groups
         report.rewards = {stage: round(value, 4) for stage, value in mean_rewards(own).items()}
         report.reward = report.rewards.get("answer")
-        report.groups_trained = len(chosen) if update.skipped is None else 0
+        report.groups_trained = len(chosen) + len(practised) if update.skipped is None else 0
         report.groups_fetched = sum(group.author != self._peer_id for group in chosen) if update.skipped is None else 0
         report.dropped = {reason: count for reason, count in reader.dropped.items() if count}
         report.updated = update.skipped is None

@@ -237,13 +237,12 @@ def choose(
     return [*mine, *chosen]
 
 
-def affordable_groups(recipe: Recipe, own: int, seconds_per_group: float | None, left_s: float) -> int:
-    """How many fetched groups fit into an update beside the own ones: the recipe's number, or fewer where the update
-    would take more than the recipe's share of the time that is left."""
-    limit = recipe.sharing.external_groups
+def affordable_groups(recipe: Recipe, wanted: int, own: int, seconds_per_group: float | None, left_s: float) -> int:
+    """How many of the wanted groups fit into an update beside the own ones: fewer where it would take more than the
+    recipe's share of the time that is left."""
     if not seconds_per_group:
-        return limit
-    return max(0, min(limit, int(recipe.sharing.update_share * left_s / seconds_per_group) - own))
+        return wanted
+    return max(0, min(wanted, int(recipe.sharing.update_share * left_s / seconds_per_group) - own))
 
 
 def training_group(recipe: Recipe, group: Group, me: str) -> TrainingGroup:

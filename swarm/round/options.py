@@ -34,5 +34,7 @@ class Options:
     """Where this peer is the recipe's author: the file with the sealed answers, which it opens as they are due."""
     wait_for: int = 1
     """Peers, this one included, that should be here before the first round starts."""
+    practice: bool = True
+    """Whether the model works for its own next update while this peer waits for others."""
     twin: float | None = None
     """Share of this peer's work that its solo twin may take; None: a little where the trained weights are few."""

@@ -27,6 +27,7 @@ from swarm.round.merging import Merger
 from swarm.round.openings import spent_by
 from swarm.round.options import Options
 from swarm.round.owners import owners_if_known
+from swarm.round.practice import Practice
 from swarm.round.records import decode_openings
 from swarm.round.report import Outcome
 from swarm.round.schedule import Schedule, Stopped
@@ -94,6 +95,7 @@ class _Rounds:
             network=entered.network,
             gains=[gain for gain in gains if gain is not None],
         )
+        practice = Practice(entered.learner, recipe) if self._options.practice and recipe.tasks.practice else None
         driver = Driver(
             peer_id=me,
             swarm=swarm,
@@ -104,6 +106,7 @@ class _Rounds:
             calibration=lambda judge: calibrate(entered.journal.audits_of(judge, WINDOW)),
             emit=self._emit,
             merger=merger,
+            practice=practice,
             assigner=self._assigner(clock),
             openings=entered.openings,
             published=entered.common,
@@ -111,6 +114,7 @@ class _Rounds:
             spent=spent_by(recipe, (decode_openings(body) for body in entered.journal.bodies("open"))),
         )
         twin = entered.twin
+        waiting = practice.while_waiting if practice is not None else lambda: lambda: False
         recipe_watch = RecipeWatch(entered.membership.registry, recipe.hash(), self._emit)
         last = entered.journal.last_round()
         ordinal = last.ordinal if last else 0
@@ -132,7 +136,7 @@ class _Rounds:
                 if twin is not None and (played := twin.after_round(report)) is not None:
                     self._committer.start(partial(twin.write, played))
                 recipe_watch.look()
-                number = schedule.following(number)
+                number = schedule.following(number, waiting())
             schedule.leave(number)
             self._measure(ordinal)
         except Stopped:

@@ -29,6 +29,8 @@ class RoundReport:
     groups_trained: int = 0
     groups_fetched: int = 0
     """Fetched groups among those trained."""
+    practised: int = 0
+    """Groups that this peer sampled for itself alone while it waited, since its last update."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Groups that were not trained, by reason."""
     refused: dict[str, int] = field(default_factory=dict)

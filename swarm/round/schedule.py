@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from swarm.events import Emitter
 from swarm.round.clock import Clock, next_round
@@ -91,11 +91,12 @@ class Schedule:
         self._patience.note(self._ordinal, good=published, bad=missing)
         self._trust.note(self._ordinal, good=published, bad=undelivered)
 
-    def following(self, number: int) -> int:
-        """Say that this peer has finished a round, and wait for the start of the next."""
+    def following(self, number: int, meanwhile: Callable[[], bool] = lambda: False) -> int:
+        """Say that this peer has finished a round, and wait for the start of the next; `meanwhile` as in
+        `Exchange.wait`."""
         finished_at = time.time()
         self._exchange.say_done(number, finished_at)
-        return self._next(number, finished_at)
+        return self._next(number, finished_at, meanwhile)
 
     def leave(self, number: int) -> None:
         """Say that the last round is finished, and stay until the others have what they need from here."""
@@ -110,7 +111,7 @@ class Schedule:
         if self._stop.is_set():
             raise Stopped
 
-    def _next(self, current: int, finished_at: float | None) -> int:
+    def _next(self, current: int, finished_at: float | None, meanwhile: Callable[[], bool] = lambda: False) -> int:
         """The next round, at its start; `finished_at` is None for a newcomer that has only watched `current`."""
         while True:
             live = self._presence.fresh()
@@ -137,7 +138,9 @@ class Schedule:
                 while (left := self.clock.start(number) - time.time()) > 0:
                     self._pause(min(left, 0.5))
                 return number
-            self._pause(POLL_S)
+            self.check_stop()
+            if not meanwhile():
+                self._pause(POLL_S)
 
     def _pause(self, seconds: float) -> None:
         self._stop.wait(seconds)

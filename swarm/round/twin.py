@@ -1,9 +1,9 @@
 """A solo twin: what this peer's model would be without the others, at a small share of its work.
 
 The twin starts where the peer started and plays rounds of its own, each with as many fresh tasks and answers as the
-peer has, and one update at the recipe's rate on these answers alone: no critiques, nothing of anybody else. It plays
-while its seconds are less than `share` of the peer's, so it lags behind; what it answers right after n rounds is set
-beside what the peer did after n (`swarm.round.benefit.against_twin`).
+peer had in that round, those of its practice included, and one update at the recipe's rate on these answers alone: no
+critiques, nothing of anybody else. It plays while its seconds are less than `share` of the peer's, so it lags behind;
+what it answers right after n rounds is set beside what the peer did after n (`swarm.round.benefit.against_twin`).
 """
 
 import logging
@@ -17,16 +17,15 @@ from typing import Any
 from swarm.errors import SwarmError
 from swarm.events import Emitter
 from swarm.journal.journal import Journal
-from swarm.judging.scores import advantages
-from swarm.recipe.prompts import answer_prompt
 from swarm.recipe.schema import Recipe
 from swarm.recipe.tasks import derive_tasks
-from swarm.recipe.verifiers import has_truth, verify
+from swarm.recipe.verifiers import has_truth
 from swarm.round.benefit import against_twin
 from swarm.round.heldout import answers, questions
-from swarm.round.stages import answer, encode_prompt
+from swarm.round.practice import verified_group
+from swarm.round.stages import answer
 from swarm.training import checkpoint
-from swarm.training.learner import Learner, TrainingGroup
+from swarm.training.learner import Learner
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +67,15 @@ class SoloTwin:
         self._present = self._kept() or replace(start, state={**start.state, "rounds": 0, "seconds": 0.0})
         reports = journal.reports()
         self._peer_s = math.fsum(map(_worked_s, reports))
+        self._practised = list(map(_practised, reports))
+        """Groups that the peer sampled for itself, by its rounds."""
         self._needed = any(map(_took_something, reports))
         self._last_s = 0.0
 
     def after_round(self, report: Report) -> checkpoint.Snapshot | None:
         """Play a round if one is due; then the state to `write` with no hurry."""
         self._peer_s += _worked_s(report)
+        self._practised.append(_practised(report))
         self._needed = self._needed or _took_something(report)
         spent = float(self._present.state["seconds"])
         if not (self._needed and self._questions) or spent + self._last_s > self._share * self._peer_s:
@@ -105,21 +107,14 @@ class SoloTwin:
     def _play(self, rounds: int) -> None:
         recipe = self._recipe
         seed = f"twin {rounds} {self._peer_id}".encode()
-        drawn = derive_tasks(recipe, seed, recipe.tasks.shared + recipe.tasks.own)
+        practised = self._practised[rounds - 1] if rounds <= len(self._practised) else 0
+        drawn = derive_tasks(recipe, seed, recipe.tasks.shared + recipe.tasks.own + practised)
         tasks = [task for task in drawn if has_truth(recipe, task)]
-        groups = []
-        for task, completions in zip(tasks, answer(self._learner, recipe, tasks, seed), strict=True):
-            rewards = [verify(recipe, task, one.text) for one in completions]
-            groups.append(
-                TrainingGroup(
-                    prompt=encode_prompt(self._learner, recipe, answer_prompt(recipe, task)),
-                    completions=tuple((one.tokens, one.logprobs) for one in completions),
-                    advantages=tuple(advantages(rewards, scale=recipe.grpo.scale_advantages)),
-                    own=True,
-                    temperature=recipe.stages.answer.temperature,
-                )
-            )
-        self._learner.update(groups)
+        groups = [
+            verified_group(self._learner, recipe, task, completions)
+            for task, completions in zip(tasks, answer(self._learner, recipe, tasks, seed), strict=True)
+        ]
+        self._learner.update([group for group in groups if group is not None])
 
     def _help(self) -> dict[str, Any] | None:
         return against_twin(self._journal.heldout_answers("peer"), self._journal.heldout_answers("twin"))
@@ -144,6 +139,10 @@ class SoloTwin:
 
 def _worked_s(report: Report) -> float:
     return math.fsum(seconds for stage, seconds in report["seconds"].items() if stage != "wait")
+
+
+def _practised(report: Report) -> int:
+    return int(report.get("practised", 0))
 
 
 def _took_something(report: Report) -> bool:

@@ -278,7 +278,7 @@ def test_fetched_groups_are_chosen_for_what_they_say():
 
 def test_fetched_groups_keep_to_the_time_that_is_left():
     cap, share = TINY.sharing.external_groups, TINY.sharing.update_share
-    assert affordable_groups(TINY, 10, None, 100) == cap
-    assert affordable_groups(TINY, 10, 0.1, 100) == cap
-    assert affordable_groups(TINY, 10, 1.0, 15 / share) == 5
-    assert affordable_groups(TINY, 10, 1.0, -3) == 0
+    assert affordable_groups(TINY, cap, 10, None, 100) == cap
+    assert affordable_groups(TINY, cap, 10, 0.1, 100) == cap
+    assert affordable_groups(TINY, cap, 10, 1.0, 15 / share) == 5
+    assert affordable_groups(TINY, cap, 10, 1.0, -3) == 0

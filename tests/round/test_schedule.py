@@ -107,6 +107,27 @@ def test_peers_start_the_next_round_together(players):
     assert len(started) == 3 and len(set(started.values())) == 1
 
 
+def test_other_work_is_done_until_the_others_have_finished(players):
+    first, second = players[:2]
+    for player in (first, second):
+        player.schedule.begin(8, 1, 0.0)
+    for player in (first, second):
+        player.presence.refresh()
+        player.schedule.ended(
+            published={first.identity.peer_id, second.identity.peer_id}, missing=set(), undelivered=set()
+        )
+    pieces = []
+
+    def piece():
+        pieces.append(1)
+        if len(pieces) == 3:
+            second.schedule._exchange.say_done(8, time.time())
+        return True
+
+    assert first.schedule.following(8, piece) > 8
+    assert len(pieces) == 3
+
+
 def test_a_stop_ends_every_wait(players):
     players[0].schedule.begin(8, 1, 0.0)
     players[1].schedule.begin(8, 1, 0.0)

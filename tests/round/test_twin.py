@@ -6,7 +6,7 @@ from swarm.events import Emitter
 from swarm.journal.journal import Journal
 from swarm.recipe import catalogue
 from swarm.recipe.schema import Heldout
-from swarm.round import heldout
+from swarm.round import heldout, twin
 from swarm.round.benefit import against_twin
 from swarm.round.twin import SoloTwin
 from swarm.training.learner import Learner, TrainingGroup
@@ -89,6 +89,17 @@ def test_the_twin_learns_alone_from_where_the_peer_started(peer, tmp_path):
         assert peer.weights_of(played[rounds - 1]) == other.learner.fingerprint
     assert peer.weights_of(played[2]) != peer.weights_of(peer.start)
     assert [state.state["rounds"] for state in played] == [1, 2, 3]
+
+
+def test_the_twin_practises_as_much_as_the_peer_did(tmp_path, monkeypatch):
+    """Else a peer that waits much would seem to be helped by the swarm."""
+    peer = Peer(tmp_path, reports=[{**ALONE, "practised": 5}])
+    asked = []
+    monkeypatch.setattr(twin, "derive_tasks", lambda recipe, seed, count: asked.append(count) or [])
+    for practised in (3, 0):
+        peer.twin.after_round({**HELPED, "practised": practised})
+    usual = TINY.tasks.shared + TINY.tasks.own
+    assert asked == [usual + 5, usual + 3]
 
 
 def test_a_twin_goes_on_after_a_restart(peer):
