@@ -19,6 +19,10 @@ class Arm:
     rule: MergeRule = "none"
     every: int = 1
     """Rounds between two merges."""
+    per_step: int | None = None
+    """Groups of one optimiser step; None: an update is one step."""
+    practice: int = 0
+    """How many times its own groups the first peer samples besides, for its update only."""
     product: bool = False
     """LoRA's factors are merged by their product, which is then factored again."""
     moments: str = "own"
@@ -36,7 +40,9 @@ class Arm:
 
     @property
     def solo(self) -> tuple[str, int]:
-        """The arm, and its number of peers, that has the same tasks and models and shares nothing."""
+        """The arm, and its number of peers, that has the same tasks, models and practice and shares nothing."""
+        if self.practice:
+            return "alone, practice", 1
         if self.tasks == "own":
             return "alone, own tasks", 2
         return ("alone, two models", 2) if self.models > 1 else ("alone", 1)
@@ -61,6 +67,16 @@ ARMS = {
     "trimmed, checked": Arm("trimmed mean, kept if 32 fresh answers do not fall", rule="trimmed_mean", validation=32),
     "both": Arm("mean, and as many fetched groups as own", fetched=1.0, rule="mean"),
     "both, half": Arm("mean, and half as many fetched groups as own", fetched=0.5, rule="mean"),
+    "alone, steps": Arm("alone, a step for every two groups", per_step=2),
+    "mean, steps": Arm("mean, a step for every two groups", rule="mean", per_step=2),
+    "both, steps": Arm(
+        "mean, as many fetched groups as own, a step for every two", fetched=1.0, rule="mean", per_step=2
+    ),
+    "alone, practice": Arm("alone, four times the groups in each round", practice=3),
+    "mean, practice": Arm("mean, the first peer samples four times its groups", rule="mean", practice=3),
+    "trimmed, practice": Arm(
+        "trimmed mean, the first peer samples four times its groups", rule="trimmed_mean", practice=3
+    ),
     "alone, own tasks": Arm("alone, each peer on one kind of task", tasks="own"),
     "mean, own tasks": Arm("mean, each peer on one kind of task", rule="mean", tasks="own"),
     "added, own tasks": Arm("fetched groups beside own, each peer on one kind of task", fetched=1.0, tasks="own"),
@@ -102,6 +118,7 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("both", (4,), (5e-4, 1e-3)),
         ("trimmed, negated", (4,), (5e-4, 1e-3)),
         ("mean", (8,), (1e-3, 2e-3)),
+        ("both", (8,), (5e-4,)),
         ("alone", (1,), (1e-3,)),
         ("trimmed", (4,), (1e-3,)),
         ("added", (4,), (5e-4,)),
@@ -146,6 +163,12 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("trimmed", (8,), (8e-4, 1.6e-3, 3.2e-3)),
         ("both", (8,), (1.6e-3,)),
         ("added", (8,), (4e-4,)),
+        ("alone, steps", (1,), (2e-4, 1e-4, 4e-4)),
+        ("mean, steps", (4,), (4e-4, 2e-4, 8e-4)),
+        ("both, steps", (4,), (4e-4, 2e-4, 8e-4)),
+        ("alone, practice", (1,), (4e-4, 8e-4)),
+        ("mean, practice", (4,), (8e-4,)),
+        ("trimmed, practice", (4,), (8e-4,)),
         ("alone, own tasks", (2,), (2e-4, 1e-4, 4e-4)),
         ("mean, own tasks", (4,), (8e-4, 4e-4)),
         ("added, own tasks", (4,), (4e-4, 2e-4)),

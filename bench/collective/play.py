@@ -109,7 +109,7 @@ class _Run:
         self.rounds = round(job.rounds / self.arm.own)
         self.round = 0
         self._recipe = _recipe(job.model)
-        self._starts = [_start(job.model, index % self.arm.models, device) for index in range(job.peers)]
+        self._starts = [_start(*self._kind(index, device)) for index in range(job.peers)]
         self._peers = [self._peer(index, device) for index in range(job.peers)]
         self._honest = self._peers[:-1] if self.arm.poison else self._peers
         self._every = measure_every or max(1, self.rounds // MEASUREMENTS)
@@ -117,7 +117,7 @@ class _Run:
         self.rewards: list[float] = []
 
     def _peer(self, index: int, device: str | None) -> Peer:
-        learner = _learner(self.job.model, index % self.arm.models, device)
+        learner = _learner(*self._kind(index, device))
         learner.set_learning_rate(self.job.learning_rate)
         state = {
             name: tuple(torch.zeros_like(tensor) for tensor in tensors) for name, tensors in _live(learner).items()
@@ -131,6 +131,9 @@ class _Run:
             state[name][0].copy_(weight)
         return Peer(learner, recipe, state)
 
+    def _kind(self, index: int, device: str | None) -> tuple[str, int, str | None, int | None]:
+        return self.job.model, index % self.arm.models, device, self.arm.per_step
+
     def play_round(self) -> None:
         self.round += 1
         sampled = [self._sample(index, peer) for index, peer in enumerate(self._peers)]
@@ -139,8 +142,9 @@ class _Run:
                 sampled[index] = [self._lie(group) for group in sampled[index]]
         for index, peer in enumerate(self._peers):
             peer.sit_down()
+            batch = self._batch(index, sampled)
             with _timed(peer, "update"):
-                report = peer.learner.update(self._batch(index, sampled))
+                report = peer.learner.update(batch)
             peer.trained_rows += report.rows
             peer.get_up()
         if self.arm.rule != "none" and self.round % self.arm.every == 0:
@@ -151,7 +155,7 @@ class _Run:
             self.curve.append([self.round, self._measure(self._peers[0])])
 
     def _sample(self, index: int, peer: Peer) -> list[Sampled]:
-        count = round(self.arm.own * self.job.groups)
+        count = round(self.arm.own * self.job.groups) * (1 + self._practice(index))
         tasks = derive_tasks(peer.recipe, self._seed("tasks", index), count)
         prompts = [_encode(peer, task) for task in tasks]
         peer.sit_down()
@@ -164,6 +168,9 @@ class _Run:
             Sampled(index, prompt, found, [verify(peer.recipe, task, one.text) for one in found])
             for task, prompt, found in zip(tasks, prompts, drawn, strict=True)
         ]
+
+    def _practice(self, index: int) -> int:
+        return self.arm.practice if index == 0 else 0
 
     def _batch(self, me: int, sampled: list[list[Sampled]]) -> list[TrainingGroup]:
         own = [group for group in sampled[me] if is_informative(group.rewards)]
@@ -324,18 +331,17 @@ def _sources(model: str, recipe: Recipe) -> Sequence[GymSource | ItemSource]:
 
 
 @lru_cache(maxsize=4)
-def _learner(model: str, which: int, device: str | None) -> Learner:
+def _learner(model: str, which: int, device: str | None, per_step: int | None) -> Learner:
     recipe = _recipe(model)
+    grpo = recipe.grpo.model_copy(update={"groups_per_step": per_step})
     folder = _other_tiny() if which else obtain(recipe.model.id, print)
-    return Learner.load(
-        folder, recipe.model, recipe.grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1
-    )
+    return Learner.load(folder, recipe.model, grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1)
 
 
 @lru_cache(maxsize=4)
-def _start(model: str, which: int, device: str | None) -> dict[str, torch.Tensor]:
+def _start(model: str, which: int, device: str | None, per_step: int | None) -> dict[str, torch.Tensor]:
     """The weights that a learner starts from; asked for the first time before it has learnt anything."""
-    return {name: tensors[0].clone() for name, tensors in _live(_learner(model, which, device)).items()}
+    return {name: tensors[0].clone() for name, tensors in _live(_learner(model, which, device, per_step)).items()}
 
 
 def _other_tiny() -> Path:

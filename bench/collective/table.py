@@ -49,7 +49,8 @@ def write(files: Sequence[Path]) -> str:
         "t), absent with one.",
         "- 'Against alone' is the mean difference at the end to a peer alone at its best rate with the same seed "
         "(for peers with tasks or models of their own: to such peers alone); 'in its time' is the accuracy at the "
-        "moment at which that peer is done, by seconds of sampling, update, merge and validation.",
+        "moment at which that peer is done, by seconds of sampling, update, merge and validation (where both ran on the same "
+        "kind of machine).",
         "- Goal: what one peer at its best rate comes to in the end, first after R rounds ('rounds to its accuracy' in "
         "its own row), is reached in R/3 by 4 peers and in R/4 by 8, and never less than alone with a poisoner.",
         "- Rates were swept on the first seeds; the best one of each arm ran on more (column 'seeds').",
@@ -126,6 +127,7 @@ def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], *
             refused[reason] += count
     shared = results if alone and alone[0]["arm"] != arm else []
     pairs = [(one, other) for one in shared for other in alone if one["seed"] == other["seed"]]
+    timed = [_in_time(one, _seconds(other)) for one, other in pairs if one["device"] == other["device"]]
     cells = [
         f"**{arm}**" if best else arm,
         str(peers),
@@ -133,7 +135,7 @@ def _row(setting: Setting, results: Sequence[Result], alone: Sequence[Result], *
         str(len(results)),
         _interval([_final(result) for result in results]),
         _interval([_final(one) - _final(other) for one, other in pairs], sign="+") if pairs else "",
-        f"{statistics.fmean(_in_time(one, _seconds(other)) for one, other in pairs):.2f}" if pairs else "",
+        f"{statistics.fmean(timed):.2f}" if timed else "",
         _interval([_cumulative(result) for result in results]),
         f"{reached:.0f}" if (reached := _reached(results, target)) is not None else "not reached",
         goal,
