@@ -49,7 +49,7 @@ def write(files: Sequence[Path]) -> str:
         "t), absent with one.",
         "- 'Against alone' is the mean difference at the end to a peer alone at its best rate with the same seed "
         "(for peers with tasks or models of their own: to such peers alone); 'in its time' is the accuracy at the "
-        "moment at which that peer is done, by seconds of sampling, update, merge and validation, where both ran on one "
+        "moment at which that peer is done, by seconds of sampling, update, merge and validation, if both ran on one "
         "kind of machine.",
         "- Goal: what one peer at its best rate comes to in the end, first after R rounds ('rounds to its accuracy' in "
         "its own row), is reached in R/3 by 4 peers and in R/4 by 8, and never less than alone with a poisoner.",
