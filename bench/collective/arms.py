@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from swarm.recipe.schema import MergeRule
 
@@ -19,8 +19,8 @@ class Arm:
     rule: MergeRule = "none"
     every: int = 1
     """Rounds between two merges."""
-    per_step: int | None = None
-    """Groups of one optimiser step; None: an update is one step."""
+    steps: int | Literal["per_peer"] = 1
+    """Of an update; per_peer: see `swarm.recipe.schema.Merging`."""
     practice: int = 0
     """How many times its own groups the first peer samples besides, for its update only."""
     product: bool = False
@@ -67,11 +67,13 @@ ARMS = {
     "trimmed, checked": Arm("trimmed mean, kept if 32 fresh answers do not fall", rule="trimmed_mean", validation=32),
     "both": Arm("mean, and as many fetched groups as own", fetched=1.0, rule="mean"),
     "both, half": Arm("mean, and half as many fetched groups as own", fetched=0.5, rule="mean"),
-    "alone, steps": Arm("alone, a step for every two groups", per_step=2),
-    "mean, steps": Arm("mean, a step for every two groups", rule="mean", per_step=2),
-    "both, steps": Arm(
-        "mean, as many fetched groups as own, a step for every two", fetched=1.0, rule="mean", per_step=2
+    "mean, steps": Arm("mean, an update in as many steps as peers", rule="mean", steps="per_peer"),
+    "both, steps": Arm("both, an update in as many steps as peers", fetched=1.0, rule="mean", steps="per_peer"),
+    "trimmed, steps": Arm("trimmed mean, in as many steps as peers", rule="trimmed_mean", steps="per_peer"),
+    "trimmed, steps, negated": Arm(
+        "the same, one peer sends negated weights", rule="trimmed_mean", steps="per_peer", poison="negated"
     ),
+    "alone, steps": Arm("alone, an update in four steps", steps=4),
     "alone, practice": Arm("alone, four times the groups in each round", practice=3),
     "mean, practice": Arm("mean, the first peer samples four times its groups", rule="mean", practice=3),
     "trimmed, practice": Arm(
@@ -118,6 +120,10 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("both", (4,), (5e-4, 1e-3)),
         ("trimmed, negated", (4,), (5e-4, 1e-3)),
         ("mean", (8,), (1e-3, 2e-3)),
+        ("both, steps", (4,), (5e-4, 2.5e-4)),
+        ("mean, steps", (4,), (5e-4, 2.5e-4)),
+        ("trimmed, steps, negated", (4,), (5e-4,)),
+        ("both, steps", (8,), (5e-4,)),
         ("both", (8,), (5e-4,)),
         ("alone", (1,), (1e-3,)),
         ("trimmed", (4,), (1e-3,)),
@@ -163,9 +169,13 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("trimmed", (8,), (8e-4, 1.6e-3, 3.2e-3)),
         ("both", (8,), (1.6e-3,)),
         ("added", (8,), (4e-4,)),
+        ("both, steps", (4,), (8e-4, 4e-4)),
+        ("mean, steps", (4,), (8e-4, 4e-4)),
+        ("trimmed, steps", (4,), (8e-4, 4e-4)),
+        ("trimmed, steps, negated", (4,), (8e-4, 4e-4)),
+        ("both, steps", (8,), (8e-4, 4e-4)),
+        ("mean, steps", (8,), (8e-4, 4e-4)),
         ("alone, steps", (1,), (2e-4, 1e-4, 4e-4)),
-        ("mean, steps", (4,), (4e-4, 2e-4, 8e-4)),
-        ("both, steps", (4,), (4e-4, 2e-4, 8e-4)),
         ("alone, practice", (1,), (4e-4, 8e-4)),
         ("mean, practice", (4,), (8e-4,)),
         ("trimmed, practice", (4,), (8e-4,)),

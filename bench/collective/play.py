@@ -26,7 +26,7 @@ from swarm.round.benefit import Paired
 from swarm.training import tiny
 from swarm.training.cache import make_once
 from swarm.training.learner import Completion, Learner, TrainingGroup
-from swarm.training.merging import Delta, Merged, Stride, decode, encode, merge
+from swarm.training.merging import Delta, Merged, Stride, decode, encode, merge, steps
 from swarm.training.obtain import obtain
 from swarm.training.wire import WeightsRefused
 
@@ -78,6 +78,8 @@ class Peer:
     trained_rows: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     partners: int = 0
+    steps: int = 1
+    """Of the next update."""
     stride: Stride = field(default_factory=Stride)
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -109,7 +111,7 @@ class _Run:
         self.rounds = round(job.rounds / self.arm.own)
         self.round = 0
         self._recipe = _recipe(job.model)
-        self._starts = [_start(*self._kind(index, device)) for index in range(job.peers)]
+        self._starts = [_start(job.model, index % self.arm.models, device) for index in range(job.peers)]
         self._peers = [self._peer(index, device) for index in range(job.peers)]
         self._honest = self._peers[:-1] if self.arm.poison else self._peers
         self._every = measure_every or max(1, self.rounds // MEASUREMENTS)
@@ -117,7 +119,7 @@ class _Run:
         self.rewards: list[float] = []
 
     def _peer(self, index: int, device: str | None) -> Peer:
-        learner = _learner(*self._kind(index, device))
+        learner = _learner(self.job.model, index % self.arm.models, device)
         learner.set_learning_rate(self.job.learning_rate)
         state = {
             name: tuple(torch.zeros_like(tensor) for tensor in tensors) for name, tensors in _live(learner).items()
@@ -129,10 +131,7 @@ class _Run:
             recipe = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update=own)})
         for name, weight in self._starts[index].items():
             state[name][0].copy_(weight)
-        return Peer(learner, recipe, state)
-
-    def _kind(self, index: int, device: str | None) -> tuple[str, int, str | None, int | None]:
-        return self.job.model, index % self.arm.models, device, self.arm.per_step
+        return Peer(learner, recipe, state, steps=self.arm.steps if isinstance(self.arm.steps, int) else 1)
 
     def play_round(self) -> None:
         self.round += 1
@@ -144,7 +143,7 @@ class _Run:
             peer.sit_down()
             batch = self._batch(index, sampled)
             with _timed(peer, "update"):
-                report = peer.learner.update(batch)
+                report = peer.learner.update(batch, peer.steps)
             peer.trained_rows += report.rows
             peer.get_up()
         if self.arm.rule != "none" and self.round % self.arm.every == 0:
@@ -228,6 +227,8 @@ class _Run:
             peer.learner.move_to(own)
         else:
             peer.partners += len(merged.partners)
+            if self.arm.steps == "per_peer":
+                peer.steps = steps("per_peer", 1 + len(merged.partners))
         peer.get_up()
         for name, (_, first, second, _step) in peer.state.items():
             if self.arm.moments == "zero":
@@ -331,17 +332,18 @@ def _sources(model: str, recipe: Recipe) -> Sequence[GymSource | ItemSource]:
 
 
 @lru_cache(maxsize=4)
-def _learner(model: str, which: int, device: str | None, per_step: int | None) -> Learner:
+def _learner(model: str, which: int, device: str | None) -> Learner:
     recipe = _recipe(model)
-    grpo = recipe.grpo.model_copy(update={"groups_per_step": per_step})
     folder = _other_tiny() if which else obtain(recipe.model.id, print)
-    return Learner.load(folder, recipe.model, grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1)
+    return Learner.load(
+        folder, recipe.model, recipe.grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1
+    )
 
 
 @lru_cache(maxsize=4)
-def _start(model: str, which: int, device: str | None, per_step: int | None) -> dict[str, torch.Tensor]:
+def _start(model: str, which: int, device: str | None) -> dict[str, torch.Tensor]:
     """The weights that a learner starts from; asked for the first time before it has learnt anything."""
-    return {name: tensors[0].clone() for name, tensors in _live(_learner(model, which, device, per_step)).items()}
+    return {name: tensors[0].clone() for name, tensors in _live(_learner(model, which, device)).items()}
 
 
 def _other_tiny() -> Path:

@@ -243,8 +243,6 @@ class Grpo(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo", "gspo"] = "dapo"
     """TRL's loss_type; gspo: one ratio per completion instead of one per token (its authors clip at 3e-4 and 4e-4)."""
-    groups_per_step: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Groups of one optimiser step: an update makes as many steps as it takes; null: one step on all its groups."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     """adamw_8bit keeps its two moments in one byte per weight each."""
     token_mask: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -297,6 +295,9 @@ class Merging(Section):
     """Weights that were published more full-length rounds ago than this are not merged."""
     validation: Annotated[int, Field(ge=0, le=1000)] = 32
     """Fresh questions, answered greedily before and after a merge, that decide whether it is kept; 0 keeps all."""
+    steps: Literal["one", "per_peer"] = "per_peer"
+    """Optimiser steps of an update: one, or as many as there were peers in the last merge, this one included, each on a
+    part of the groups (docs/collective.md)."""
     learning_rate_power: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The learning rate is `grpo.learning_rate` times (peers in the last merge, this one included) to this power."""
 

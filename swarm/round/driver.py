@@ -378,7 +378,7 @@ class Driver:
         if self._practice is not None:
             practised, report.practised = self._practice.take(affordable(self._recipe.tasks.practice, len(chosen)))
         experience = [training_group(self._recipe, group, self._peer_id) for group in chosen]
-        update = self._learner.update([*experience, *practised])
+        update = self._learner.update([*experience, *practised], self._merger.steps if self._merger is not None else 1)
         if update.groups:
             self._update_s_per_group = update.seconds / update.groups
         report.rewards = {stage: round(value, 4) for stage, value in mean_rewards(own).items()}

@@ -26,7 +26,7 @@ from swarm.round.exchange import POLL_S, logger
 from swarm.round.trial import Trial
 from swarm.round.wire import NOT_DELIVERED, Digest, RecordRefused, Wire, note_bytes, read_note
 from swarm.training.learner import Learner
-from swarm.training.merging import Delta, Stride, decode, encode, learning_rate, max_blob_bytes, merge
+from swarm.training.merging import Delta, Stride, decode, encode, learning_rate, max_blob_bytes, merge, steps
 from swarm.training.wire import WeightsRefused
 
 SLOT = "merge"
@@ -89,6 +89,8 @@ class Merger:
         self._stride = Stride()
         self.partners: frozenset[str] = frozenset()
         """Peers whose weights came into this one's at the last merge."""
+        self.steps = 1
+        """Of the next update."""
         self._silent: set[str] = set()
         """Peers of the same model that were waited for in vain and have not been heard since."""
 
@@ -97,7 +99,7 @@ class Merger:
         return self._active and ordinal % self._recipe.merging.every == 0
 
     def run(self, number: int, seed: bytes, alike: Callable[[], Set[str]], rewards: Mapping[str, float]) -> MergeReport:
-        """Publish, wait for those who are expected, merge, and set the learning rate for what comes.
+        """Publish, wait for those who are expected, merge, and set learning rate and steps for what comes.
 
         Args:
             alike: the live peers that seem to train the same model, asked again while waiting.
@@ -225,6 +227,7 @@ class Merger:
         self._learner.set_learning_rate(
             learning_rate(self._recipe.grpo.learning_rate, 1 + report.merged, settings.learning_rate_power)
         )
+        self.steps = steps(settings.steps, 1 + report.merged)
         report.merge_refused = dict(refused)
         report.help = estimate(self._gains, settings.validation)
         return report

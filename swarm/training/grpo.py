@@ -118,8 +118,8 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def update(self, groups: Sequence[TrainingGroup]) -> UpdateReport:
-        """A step for every `groups_per_step` groups, which are dealt to the steps in turn; without it, one on all.
+    def update(self, groups: Sequence[TrainingGroup], steps: int = 1) -> UpdateReport:
+        """Up to so many steps, to which the groups are dealt in turn: never more steps than groups.
 
         Rows without advantage are dropped before the forward pass; a step's denominators count its other rows only. A
         step is left out, with the weights untouched, where nothing is left, a loss or gradient is not finite, or one
@@ -129,7 +129,7 @@ class Updater:
         flaws = [group.flaw(self._shape.vocabulary) for group in groups]
         refused = [flaw for flaw in flaws if flaw is not None]
         rows = rows_of([group for group, flaw in zip(groups, flaws, strict=True) if flaw is None])
-        tried = [self._step(part) for part in self._dealt(rows)]
+        tried = [self._step(part) for part in _dealt(rows, steps)]
         self.optimizer.zero_grad(set_to_none=True)
         made = [step for step in tried if step.failed is None]
         why = next((step.failed for step in tried if step.failed is not None), None)
@@ -156,13 +156,6 @@ class Updater:
             skipped=None if made else why,
             refused_groups=len(refused),
         )
-
-    def _dealt(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """The rows of each step, those of one group together."""
-        groups = sorted({row.group for row in rows})
-        steps = math.ceil(len(groups) / (self._settings.groups_per_step or len(groups))) if groups else 0
-        turn = {group: place % steps for place, group in enumerate(groups)}
-        return [[row for row in rows if turn[row.group] == step] for step in range(steps)]
 
     def _step(self, rows: list[Row]) -> _Step:
         groups, tokens = len({row.group for row in rows}), sum(len(row.completion) for row in rows)
@@ -314,3 +307,11 @@ class Updater:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed((self._seed + 1_000_003 * self.updates) % 2**63)
             yield
+
+
+def _dealt(rows: Sequence[Row], steps: int) -> list[list[Row]]:
+    """The rows of each step, those of one group together."""
+    groups = sorted({row.group for row in rows})
+    steps = min(steps, len(groups))
+    turn = {group: place % steps for place, group in enumerate(groups)}
+    return [[row for row in rows if turn[row.group] == step] for step in range(steps)]

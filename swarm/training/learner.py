@@ -214,10 +214,11 @@ class Learner:
         self.counters.scoring_seconds += time.perf_counter() - started
         return sums
 
-    def update(self, groups: Sequence[TrainingGroup]) -> UpdateReport:
-        """GRPO steps on own and fetched groups; see `UpdateReport.skipped` for the cases without a step."""
+    def update(self, groups: Sequence[TrainingGroup], steps: int = 1) -> UpdateReport:
+        """GRPO on own and fetched groups, in up to so many steps of the optimiser, each on its part of the groups; see
+        `UpdateReport.skipped` for the cases without a step."""
         self._sampler.release()
-        report = self._updater.update(groups)
+        report = self._updater.update(groups, steps)
         self._weights_changed()
         self.counters.trained_tokens += report.tokens
         self.counters.update_seconds += report.seconds

@@ -11,6 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -146,6 +147,15 @@ def learning_rate(base: float, contributors: int, power: float) -> float:
     what it is for a peer alone.
     """
     return base * max(1, contributors) ** power
+
+
+def steps(how: Literal["one", "per_peer"], contributors: int) -> int:
+    """Optimiser steps of an update whose result is merged from so many deltas, the own one included.
+
+    per_peer: with n peers a step is made on an n-th of each one's groups, so that all of them together put into a step
+    what a peer alone puts into it, and n steps come out of the work of one.
+    """
+    return max(1, contributors) if how == "per_peer" else 1
 
 
 def _combine(rule: MergeRule, stacked: torch.Tensor, rewards: Sequence[float]) -> torch.Tensor:

@@ -93,6 +93,15 @@ def test_of_who_said_two_things_nothing_is_used_from_then_on():
     assert {audit.author for audit in outcomes[others[0]].audits} == set(others)
 
 
+def test_an_update_is_made_in_as_many_steps_as_peers_were_merged():
+    bench = make_bench(2)
+    merging, alone = bench.drivers.values()
+    merging._merger = Merged("one", "other")
+    outcomes = bench.play()
+    assert outcomes[merging._peer_id].report.update["steps"] == 3
+    assert outcomes[alone._peer_id].report.update["steps"] == 1
+
+
 @pytest.fixture(scope="module")
 def honest(bench):
     """An honest answer record."""
@@ -240,6 +249,7 @@ class Merged:
 
     def __init__(self, *partners):
         self.partners = frozenset(partners)
+        self.steps = 1 + len(partners)
 
     def due(self, ordinal):
         return False

@@ -73,14 +73,15 @@ def lengths(learner):
 def test_peers_end_with_the_same_weights_and_a_higher_rate(ether):
     players = [Player(ether, secret).practise(word, word[-2::-1]) for secret, word in ((1, "sun>"), (2, "tree>"))]
     assert players[0].merge().merged == 0, "nobody else has said anything yet"
-    assert players[0].rate == RATE
+    assert (players[0].rate, players[0].merger.steps) == (RATE, 1)
     assert players[1].merge().merged == 1
     assert players[0].merge().merged == 1
     assert players[0].rate == pytest.approx(RATE * 2**0.5)
+    assert players[0].merger.steps == 2
     assert players[0].merger.partners == {players[1].merger._peer_id}
     players[0].merger._network = SimulatedNetwork(Ether("1:0xelsewhere"), Identity(b"\x01" * 32))
     assert players[0].merge().merged == 0
-    assert players[0].rate == RATE, "the rate falls back when the others leave"
+    assert (players[0].rate, players[0].merger.steps) == (RATE, 1), "both fall back when the others leave"
     assert not players[0].merger.partners
 
 

@@ -65,12 +65,12 @@ def test_own_experience_has_no_drift_and_changes_the_weights(load):
     assert learner.fingerprint != fingerprint
 
 
-def test_groups_are_dealt_to_steps_of_so_many(load):
-    whole, by_hand = load(groups_per_step=3), load()
+def test_groups_are_dealt_to_steps(load):
+    whole, by_hand = load(), load()
     groups = experience(whole)
     flat = dataclasses.replace(groups[2], advantages=(0.0,) * 4)  # takes no place in a step
     taught = [*groups[:2], *groups[3:]]
-    report = whole.update([*groups[:2], flat, *groups[3:]])
+    report = whole.update([*groups[:2], flat, *groups[3:]], 3)
     steps = [by_hand.update(taught[start::3]) for start in range(3)]
     assert (report.steps, report.groups, report.rows, whole.updates) == (3, 7, 28, 3)
     assert all(torch.equal(weight, weights(by_hand)[name]) for name, weight in weights(whole).items())
@@ -80,10 +80,11 @@ def test_groups_are_dealt_to_steps_of_so_many(load):
         assert getattr(report, what) == pytest.approx(mean)
     assert report.tokens == sum(tokens)
     assert report.mean_ratio_drift < 1e-5 < steps[1].mean_ratio_drift
+    assert whole.update([*groups[:2], flat], 5).steps == 2, "no more steps than there are groups that teach"
 
 
 def test_a_step_that_fails_leaves_the_others_standing(load, monkeypatch, caplog):
-    learner, others = load(groups_per_step=4), load()
+    learner, others = load(), load()
     groups = experience(learner)
     real, calls = loss_module.completion_logprobs, []
 
@@ -93,7 +94,7 @@ def test_a_step_that_fails_leaves_the_others_standing(load, monkeypatch, caplog)
 
     others.update(groups[1::2])
     monkeypatch.setattr(loss_module, "completion_logprobs", broken_at_first)
-    report = learner.update(groups)
+    report = learner.update(groups, 2)
     assert (report.skipped, report.steps, report.groups, learner.updates) == (None, 1, 4, 1)
     assert "1 of 2 steps were left out" in caplog.text
     assert all(torch.equal(weight, weights(others)[name]) for name, weight in weights(learner).items())

@@ -19,6 +19,7 @@ from swarm.training.merging import (
     learning_rate,
     max_blob_bytes,
     merge,
+    steps,
 )
 from swarm.training.wire import WeightsRefused
 from tests.training.training_helpers import experience, weights
@@ -168,6 +169,11 @@ def test_the_rate_follows_the_number_of_peers():
     assert learning_rate(1e-4, 1, 0.5) == 1e-4
     assert learning_rate(1e-4, 4, 0.5) == pytest.approx(2e-4)
     assert learning_rate(1e-4, 4, 0.0) == 1e-4
+
+
+def test_more_peers_make_more_steps_of_one_update_if_the_recipe_says_so():
+    assert [steps("per_peer", peers) for peers in (0, 1, 4)] == [1, 1, 4]
+    assert steps("one", 4) == 1
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)])
