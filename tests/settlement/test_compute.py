@@ -39,11 +39,13 @@ class Played:
         self.points = defaultdict(float)
         self.rows = {}
         self.bodies = {}
+        self.audits = []
         for number in range(2):
             for me, outcome in self.bench.play().items():
                 self.points[me] += outcome.report.points
                 self.rows.setdefault(me, []).extend((number, row) for row in outcome.records)
                 self.bodies |= {(number, row.stage, row.peer_id): row.body for row in outcome.records if row.body}
+            self.audits += [(number, audit) for audit in outcome.audits]  # every peer finds the same
 
     def seen(self, me):
         return [
@@ -168,10 +170,14 @@ def test_who_said_two_things_earns_nothing_in_that_round_and_nobody_else_loses(p
     worth = {(record.round, record.stage): record.points for record in found.records if record.author == author}
     assert [worth[0, stage] for stage in ("answer", "critique", "revise")] == [None, None, None]
     assert all(worth[1, stage] is not None for stage in ("answer", "critique", "revise"))
-    judged = {record.author: record.points for record in found.records if record.stage == "critique"}
-    assert judged == {record.author: record.points for record in statement.records if record.stage == "critique"}, (
-        "the judges of the others' answers are the same as before"
-    )
+    left = defaultdict(list)
+    for number, audit in played.audits:
+        if number or author not in (audit.judge, audit.author):
+            left[audit.judge].append((audit.raw, audit.truth))
+    assert {judge: sorted(audits) for judge, audits in found.audits.items()} == {
+        judge: sorted(audits) for judge, audits in left.items()
+    }, "the judges of the others' answers are the same as before"
+    assert found.audits != statement.audits
 
 
 def test_a_record_that_nobody_gives_is_worth_nothing_and_is_named(played):

@@ -43,7 +43,7 @@ def same(found, expected):
 @pytest.mark.parametrize("lora", [None, Lora(rank=4, alpha=8.0)])
 @pytest.mark.parametrize("temperature", [1.0, 0.7, None])
 def test_recorded_steps_draw_what_plain_steps_draw_before_and_after_an_update(load, lora, temperature):
-    learner = load(lora=lora, learning_rate=3e-3)
+    learner = load(lora=lora)
     recorder = Recorder(learner._sampler._decoder)
     options = dict(max_new_tokens=4, temperature=temperature)
     for _ in range(2):
