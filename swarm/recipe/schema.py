@@ -295,7 +295,7 @@ class Merging(Section):
     """Weights that were published more full-length rounds ago than this are not merged."""
     validation: Annotated[int, Field(ge=0, le=1000)] = 32
     """Fresh questions, answered greedily before and after a merge, that decide whether it is kept; 0 keeps all."""
-    steps: Literal["one", "per_peer"] = "per_peer"
+    steps: Literal["one", "per_peer"] = "one"
     """Optimiser steps of an update: one, or as many as there were peers in the last merge, this one included, each on a
     part of the groups (docs/collective.md)."""
     learning_rate_power: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -36,7 +36,7 @@ class Player:
         self.me = identity.peer_id
         self.network = SimulatedNetwork(ether, identity)
         self.learner = Learner.load(obtain("tiny", print), TINY.model, TINY.grpo, seed=1, device="cpu", threads=1)
-        recipe = TINY.model_copy(update={"merging": Merging(**{"validation": 0, **settings})})
+        recipe = TINY.model_copy(update={"merging": Merging(**{"validation": 0, "steps": "per_peer", **settings})})
         self.merger = Merger(peer_id=self.me, recipe=recipe, clock=clock, learner=self.learner, network=self.network)
 
     def practise(self, text="sun>", right="nus", step=1.0):
