@@ -141,9 +141,8 @@ class _Run:
                 sampled[index] = [self._lie(group) for group in sampled[index]]
         for index, peer in enumerate(self._peers):
             peer.sit_down()
-            batch = self._batch(index, sampled)
             with _timed(peer, "update"):
-                report = peer.learner.update(batch, peer.steps)
+                report = peer.learner.update(self._batch(index, sampled), peer.steps)
             peer.trained_rows += report.rows
             peer.get_up()
         if self.arm.rule != "none" and self.round % self.arm.every == 0:
@@ -208,6 +207,8 @@ class _Run:
                     start = self._starts[index]
                     merged = Merged(merge_products(every, start), merged.partners, merged.refused)
             peer.refused += merged.refused + self._malformed
+            if self.arm.steps == "per_peer":
+                peer.steps = steps("per_peer", 1 + len(merged.partners))
             if merged.delta is not None:
                 self._take(index, peer, deltas[index], merged, moments)
             peer.sit_down()
@@ -227,8 +228,6 @@ class _Run:
             peer.learner.move_to(own)
         else:
             peer.partners += len(merged.partners)
-            if self.arm.steps == "per_peer":
-                peer.steps = steps("per_peer", 1 + len(merged.partners))
         peer.get_up()
         for name, (_, first, second, _step) in peer.state.items():
             if self.arm.moments == "zero":

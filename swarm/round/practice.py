@@ -39,8 +39,8 @@ class Practice:
     def while_waiting(self) -> Callable[[], bool]:
         """For one wait: samples a group and says so, or says that there is nothing to do.
 
-        It begins when the wait has lasted as long as a group takes: who only waits a little longer than that for others
-        that are as fast would else make them wait in turn.
+        It begins when the wait has lasted as long as a group takes, so that peers that are equally fast, and wait for
+        each other only shortly, do not lengthen each other's waits.
         """
         begun = time.monotonic()
 
