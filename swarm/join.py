@@ -164,6 +164,8 @@ def _run(options: argparse.Namespace, sink: Sink) -> int:
 def _run_peer(
     options: argparse.Namespace, invite: Any, recipe: Recipe | None, sink: Sink, stop: threading.Event
 ) -> dict[str, Any] | None:
+    emit = Emitter(sink, options.name or "")
+    emit("starting", what="loading torch and the other libraries", expect_s=10)
     # Imported here: torch takes seconds, and --help or a wrong recipe should not wait for them.
     from swarm.dashboard.command import beside
     from swarm.round.home import HomeInUse
@@ -171,7 +173,6 @@ def _run_peer(
     from swarm.round.peer import Peer
     from swarm.round.schedule import Stopped
 
-    emit = Emitter(sink, options.name or "")
     for home in _homes(options, invite, recipe):
         _log_to(home)
         peer = Peer(

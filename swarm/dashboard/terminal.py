@@ -77,7 +77,8 @@ class View:
 
     def _say(self, event: Event, text: str) -> None:
         clock = time.strftime("%H:%M:%S", time.localtime(event.get("at", time.time())))
-        self.lines.append(plain_text(f"{clock} {event.get('peer', '')}: {text}"))
+        speaker = f"{event['peer']}: " if event.get("peer") else ""
+        self.lines.append(plain_text(f"{clock} {speaker}{text}"))
 
     def _local_swarm(self, event: Event) -> None:
         self.home = plain_text(event["home"])
@@ -177,6 +178,9 @@ class View:
 
     def _caught_up(self, event: Event) -> None:
         self._say(event, f"starts from the merged model of {event['merged']} peers")
+
+    def _no_merging(self, event: Event) -> None:
+        self._say(event, f"merges with nobody: {event['why']}")
 
     def _settlement(self, event: Event) -> None:
         told = event["state"] in ("posted", "final", "frozen", "false", "unsettled", "waiting")

@@ -94,6 +94,16 @@ class Merger:
         self._silent: set[str] = set()
         """Peers of the same model that were waited for in vain and have not been heard since."""
 
+    @property
+    def why_not(self) -> str | None:
+        """Why this peer merges with nobody although the recipe asks for it; None where it does what the recipe says."""
+        if self._recipe.merging.rule == "none" or self._learner.origin is not None:
+            return None
+        return (
+            f"the {self._learner.trained_weights:,} weights that are trained here are too many to be sent; "
+            "with LoRA (model.lora in the recipe) they would be merged with those of others"
+        )
+
     def due(self, ordinal: int) -> bool:
         """Whether this peer merges at the end of its round `ordinal`."""
         return self._active and ordinal % self._recipe.merging.every == 0

@@ -119,6 +119,8 @@ class _Rounds:
         last = entered.journal.last_round()
         ordinal = last.ordinal if last else 0
         self._last_ordinal = ordinal + rounds if rounds is not None else None
+        if why := merger.why_not:
+            self._emit("no_merging", why=why)
         try:
             self._measure(ordinal)
             schedule.gather(self._options.wait_for)

@@ -69,8 +69,9 @@ class Learner:
         self._sampler: Sampler = LocalSampler(loaded.parts, loaded.device, loaded.end_ids, loaded.pad)
         self._updater = Updater(loaded, grpo, seed=seed)
         self._fingerprint: str | None = None
-        small = 2 * sum(weight.numel() for weight in loaded.trainable.values()) < wire.MAX_BLOB_BYTES
-        self._origin = Origin(loaded.trainable) if small else None
+        self.trained_weights = sum(weight.numel() for weight in loaded.trainable.values())
+        """How many numbers training changes."""
+        self._origin = Origin(loaded.trainable) if 2 * self.trained_weights < wire.MAX_BLOB_BYTES else None
 
     @classmethod
     def load(

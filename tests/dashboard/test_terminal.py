@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -46,6 +47,12 @@ def test_it_shows_what_happens():
         "also here: calm-fox (GPU)",
     ):
         assert piece in text
+
+
+def test_a_start_says_what_takes_time_before_the_peer_has_a_name():
+    text = shown([{"event": "starting", "what": "loading", "expect_s": 10, "peer": ""}])
+    clock = time.strftime("%H:%M:%S", time.localtime(HEADER["at"]))
+    assert f"{clock} loading (about 10 s)" in text
 
 
 def test_the_invite_can_be_copied():

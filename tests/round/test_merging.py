@@ -17,6 +17,7 @@ from swarm.round.merging import SLOT, MergeNote, Merger
 from swarm.round.trial import Trial
 from swarm.round.wire import note_bytes
 from swarm.simulate.network import Ether, SimulatedNetwork
+from swarm.training import wire
 from swarm.training.learner import Learner, TrainingGroup
 from swarm.training.merging import encode
 from swarm.training.obtain import obtain
@@ -237,6 +238,14 @@ def test_who_never_delivers_is_waited_for_once(ether, monkeypatch):
     now[0] = clock.start(ROUND)
     player.merge(alike={asleep, player.me})
     assert not slept
+
+
+def test_who_trains_too_many_weights_says_why_it_merges_with_nobody(ether, monkeypatch):
+    assert Player(ether, 1).merger.why_not is None
+    monkeypatch.setattr(wire, "MAX_BLOB_BYTES", 1000)
+    large = Player(ether, 2)
+    assert f"{large.learner.trained_weights:,} weights" in large.merger.why_not and not large.merger.due(1)
+    assert Player(ether, 3, rule="none").merger.why_not is None, "nobody asked for it"
 
 
 def test_paired_answers():
