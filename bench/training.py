@@ -1,7 +1,8 @@
 """python -m bench.training: our peer alone beside TRL's GRPOTrainer and beside one-generate-call-per-completion.
 
-The arms (bench/arms.py) take turns, each in a process of its own. Writes bench/results/training.md; GPU rows come from
-bench/results/training_gpu.json, which `python -m bench.on_gpu` writes on a machine with a GPU and no network.
+The arms (bench/arms.py) take turns, each in a process of its own. Writes bench/results/training.md, with a section for
+CPUs that multiply in bfloat16 and one for those that do not; GPU rows come from bench/results/training_gpu.json, which
+`python -m bench.on_gpu` writes on a machine with a GPU and no network.
 """
 
 import argparse
@@ -17,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe
+from swarm.training.device import SMALL_MODEL, choose
 from swarm.training.obtain import obtain
 
 RESULT = Path(__file__).parent / "results" / "training.md"
-CPU_RESULTS = RESULT.with_name("training_cpu.json")
+CPU_RESULTS = {
+    "CPU that multiplies in bfloat16": RESULT.with_name("training_cpu_bfloat16.json"),
+    "CPU that does not": RESULT.with_name("training_cpu_fp32.json"),
+}
 GPU_RESULTS = RESULT.with_name("training_gpu.json")
 NAMES = {
     "ours": "**ours**",
@@ -94,17 +99,18 @@ def _third(results: Sequence[Result], which: int) -> float:
     return statistics.mean(found)
 
 
-def render(command: str) -> None:
+def render() -> None:
     """Write training.md from what has been measured so far."""
-    cpu = json.loads(CPU_RESULTS.read_text()) if CPU_RESULTS.is_file() else None
-    gpu = json.loads(GPU_RESULTS.read_text()) if GPU_RESULTS.is_file() else None
-    lines = ["# One peer's training, alone", "", f"`{command}`; on a GPU machine: `python -m bench.on_gpu`", ""]
-    for heading, found in (("CPU", cpu), ("GPU", gpu)):
+    commands = "`make bench-training`; on a GPU machine: `python -m bench.on_gpu`"
+    lines = ["# One peer's training, alone", "", commands, ""]
+    for heading, path in {**CPU_RESULTS, "GPU": GPU_RESULTS}.items():
         lines += [f"## {heading}", ""]
-        if found is None:
+        if not path.is_file():
             lines += ["not measured", ""]
-        else:
-            lines += [found["machine"].rstrip(), "", *table(found["results"]), ""]
+            continue
+        found = json.loads(path.read_text())
+        command = [f"- command: `{found['command']}`"] if "command" in found else []
+        lines += [*command, found["machine"].rstrip(), "", *table(found["results"]), ""]
     RESULT.write_text("\n".join(lines))
 
 
@@ -117,23 +123,21 @@ def main() -> int:
     p.add_argument("--limit-s", type=float, default=1800, help="of one run")
     p.add_argument("--render", action="store_true", help="only write the table from what was measured before")
     options = p.parse_args()
-    command = "python -m bench.training " + " ".join(argument for argument in sys.argv[1:] if argument != "--render")
     if not options.render:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        command = " ".join(["python -m bench.training", *sys.argv[1:]])
         directory = obtain("HuggingFaceTB/SmolLM2-135M-Instruct", print)
-        machine = describe() + f"- load of the machine at the start: {os.getloadavg()[0]:.1f} processes\n"
+        cpu = choose(SMALL_MODEL, device="cpu")
+        kept = dict(zip((True, False), CPU_RESULTS.values(), strict=True))[cpu.autocast_dtype is not None]
+        machine = describe() + f"- {cpu.name}\n- load at the start: {os.getloadavg()[0]:.1f} processes\n"
         measure(
             [(options.workload, arm, directory, options.steps) for arm in options.arms],
             options.repeats,
             device="cpu",
             limit_s=lambda: options.limit_s,
-            keep=lambda found: CPU_RESULTS.write_text(
-                json.dumps({"machine": machine, "command": command, "results": found})
-            ),
+            keep=lambda found: kept.write_text(json.dumps({"machine": machine, "command": command, "results": found})),
         )
-    elif CPU_RESULTS.is_file():
-        command = json.loads(CPU_RESULTS.read_text())["command"]
-    render(command.strip())
+    render()
     return 0
 
 
