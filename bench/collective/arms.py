@@ -1,10 +1,11 @@
 """The ways of learning that are compared, and in which order they are run."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from swarm.recipe.schema import MergeRule
+from swarm.training.loss import FETCHED_RATIO_CAP
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Arm:
     """Questions that decide whether a merge is kept."""
     filtered: bool = True
     """Groups without spread are left out; else they count in the denominator of the loss."""
+    fetched_ratio_cap: float = FETCHED_RATIO_CAP
+    """Of the loss."""
     poison: str | None = None
     """What the last peer sends in place of its weights (and, where groups are fetched, of its log-probabilities)."""
     tasks: str = "same"
@@ -67,6 +70,9 @@ ARMS = {
     "trimmed, checked": Arm("trimmed mean, kept if 32 fresh answers do not fall", rule="trimmed_mean", validation=32),
     "both": Arm("mean, and as many fetched groups as own", fetched=1.0, rule="mean"),
     "both, half": Arm("mean, and half as many fetched groups as own", fetched=0.5, rule="mean"),
+    "both, trimmed": Arm(
+        "trimmed mean, and as many fetched groups as own: the default of a recipe", fetched=1.0, rule="trimmed_mean"
+    ),
     "mean, steps": Arm("mean, an update in as many steps as peers", rule="mean", steps="per_peer"),
     "both, steps": Arm("both, an update in as many steps as peers", fetched=1.0, rule="mean", steps="per_peer"),
     "trimmed, steps": Arm("trimmed mean, in as many steps as peers", rule="trimmed_mean", steps="per_peer"),
@@ -89,10 +95,20 @@ POISONS = ("negated", "random", "huge", "nan")
 for _kind in POISONS:
     ARMS[f"trimmed, {_kind}"] = Arm(f"trimmed mean, one peer sends {_kind} weights", rule="trimmed_mean", poison=_kind)
     ARMS[f"mean, {_kind}"] = Arm(f"mean, one peer sends {_kind} weights", rule="mean", poison=_kind)
+ARMS["added, lies"] = Arm("fetched groups, one peer's log-probabilities are noise", fetched=1.0, poison="random")
+ARMS["both, trimmed, negated"] = Arm(
+    "the same, one peer sends negated weights and groups with noise for log-probabilities",
+    fetched=1.0,
+    rule="trimmed_mean",
+    poison="negated",
+)
+for _name in ("added, lies", "both, trimmed, negated"):
+    ARMS[f"{_name}, cap 10"] = replace(
+        ARMS[_name], about=f"{_name}, with fetched tokens up to a probability ratio of 10", fetched_ratio_cap=10.0
+    )
 ARMS["trimmed, checked, negated"] = Arm(
     "trimmed mean, checked, one peer sends negated weights", rule="trimmed_mean", poison="negated", validation=32
 )
-ARMS["added, lies"] = Arm("fetched groups, one peer's log-probabilities are noise", fetched=1.0, poison="random")
 
 
 @dataclass(frozen=True)
@@ -115,10 +131,12 @@ class Job:
 
 _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
     "smollm2": [
-        ("alone", (1,), (5e-4, 2.5e-4)),
+        ("alone", (1,), (5e-4, 2.5e-4, 1.25e-4)),
         ("mean", (4,), (1e-3, 5e-4)),
         ("both", (4,), (5e-4, 1e-3)),
         ("trimmed, negated", (4,), (5e-4, 1e-3)),
+        ("both, trimmed", (4,), (5e-4,)),
+        ("both, trimmed, negated", (4,), (5e-4,)),
         ("mean", (8,), (1e-3, 2e-3)),
         ("both, steps", (4,), (5e-4, 2.5e-4)),
         ("mean, steps", (4,), (5e-4, 2.5e-4)),
@@ -145,6 +163,10 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("trimmed, negated", (4,), (8e-4, 4e-4)),
         ("added", (4,), (4e-4, 2e-4, 8e-4)),
         ("both", (4,), (8e-4, 4e-4, 1.6e-3)),
+        ("both, trimmed", (4,), (8e-4, 4e-4)),
+        ("both, trimmed, negated", (4,), (8e-4, 4e-4)),
+        ("both, trimmed, negated, cap 10", (4,), (8e-4,)),
+        ("added, lies, cap 10", (4,), (4e-4,)),
         ("mean", (8,), (1.6e-3, 8e-4, 3.2e-3)),
         ("mean", (2,), (4e-4, 2e-4, 8e-4)),
         ("4/4", (4,), (2e-4, 1e-4, 4e-4)),

@@ -121,6 +121,7 @@ class _Run:
     def _peer(self, index: int, device: str | None) -> Peer:
         learner = _learner(self.job.model, index % self.arm.models, device)
         learner.set_learning_rate(self.job.learning_rate)
+        learner._updater._trainer.fetched_ratio_cap = self.arm.fetched_ratio_cap
         state = {
             name: tuple(torch.zeros_like(tensor) for tensor in tensors) for name, tensors in _live(learner).items()
         }

@@ -24,7 +24,10 @@ from swarm.training.scorer import completion_logprobs
 
 RATIO_CAP = 10.0
 """Probability ratio above which a token is ignored even where clipping would not bound it, that is where the advantage
-is negative (dual clip: Ye et al. 2020, arXiv 1912.09729): one odd fetched row must not own the whole gradient."""
+is negative (dual clip: Ye et al. 2020, arXiv 1912.09729): one odd row must not own the whole gradient."""
+FETCHED_RATIO_CAP = 3.0
+"""The same for fetched rows, as in that paper: the ratio is what their author claims, and by claiming low
+log-probabilities a peer could have more say in the gradient than an honest one (bench/results/collective.md)."""
 
 
 class Trainer(GRPOTrainer):
@@ -32,6 +35,7 @@ class Trainer(GRPOTrainer):
 
     loaded: Loaded
     token_mask: float | None
+    fetched_ratio_cap = FETCHED_RATIO_CAP
     current_gradient_accumulation_steps: Any
 
     def _move_model_to_device(self, model: Any, device: torch.device) -> None:
@@ -56,10 +60,12 @@ class Trainer(GRPOTrainer):
         now = logprobs.detach()
         old = torch.where(inputs["rescored"][:, None], now, inputs["old_per_token_logps"])
         inputs["old_per_token_logps"] = old
+        ratio = (now - old).exp()
+        teaches = inputs["own"][:, None] | (ratio <= self.fetched_ratio_cap)
         if self.token_mask is not None:
-            # TRL takes advantages per token, and reads them after this.
-            inputs["advantages"] = inputs["advantages"] * ((now.exp() - old.exp()).abs() <= self.token_mask)
-        drift = (now - old).exp().sub(1).abs()
+            teaches &= (now.exp() - old.exp()).abs() <= self.token_mask
+        inputs["advantages"] = inputs["advantages"] * teaches  # TRL takes them per token, and reads them after this
+        drift = ratio.sub(1).abs()
         mask = inputs["completion_mask"].bool()
         own = mask & inputs["own"][:, None]
         self._drift_all += drift[mask].sum().item()
