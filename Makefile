@@ -44,7 +44,7 @@ model: $(READY)  ## obtain the recipe's model (1 to 3 minutes the first time)
 
 swarm: model  ## start a local swarm that trains, and print what came of it
 	@mkdir -p $(RUN) $(dir $(SUMMARY))
-	@echo "[swarm] $(PEERS) peers, $(ROUNDS) rounds; on 2 CPU cores a round of the arithmetic recipe takes about a minute, without bfloat16 two or more"
+	@echo "[swarm] $(PEERS) peers, $(ROUNDS) rounds; on 2 CPU cores a round of the arithmetic recipe takes about a minute, without bfloat16 longer"
 	@$(BIN)/python -m swarm.join --recipe $(RECIPE) --peers $(PEERS) --rounds $(ROUNDS) --home $(RUN) --summary $(SUMMARY)
 	@[ -t 1 ] || $(BIN)/swarm summary $(SUMMARY)
 	@echo "[swarm] the summary is in $(SUMMARY)"

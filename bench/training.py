@@ -22,10 +22,8 @@ from swarm.training.device import SMALL_MODEL, choose
 from swarm.training.obtain import obtain
 
 RESULT = Path(__file__).parent / "results" / "training.md"
-CPU_RESULTS = {
-    "CPU that multiplies in bfloat16": RESULT.with_name("training_cpu_bfloat16.json"),
-    "CPU that does not": RESULT.with_name("training_cpu_fp32.json"),
-}
+BFLOAT16_RESULTS = RESULT.with_name("training_cpu_bfloat16.json")
+FP32_RESULTS = RESULT.with_name("training_cpu_fp32.json")
 GPU_RESULTS = RESULT.with_name("training_gpu.json")
 NAMES = {
     "ours": "**ours**",
@@ -103,7 +101,11 @@ def render() -> None:
     """Write training.md from what has been measured so far."""
     commands = "`make bench-training`; on a GPU machine: `python -m bench.on_gpu`"
     lines = ["# One peer's training, alone", "", commands, ""]
-    for heading, path in {**CPU_RESULTS, "GPU": GPU_RESULTS}.items():
+    for heading, path in (
+        ("CPU that multiplies in bfloat16", BFLOAT16_RESULTS),
+        ("CPU that does not", FP32_RESULTS),
+        ("GPU", GPU_RESULTS),
+    ):
         lines += [f"## {heading}", ""]
         if not path.is_file():
             lines += ["not measured", ""]
@@ -128,7 +130,7 @@ def main() -> int:
         command = " ".join(["python -m bench.training", *sys.argv[1:]])
         directory = obtain("HuggingFaceTB/SmolLM2-135M-Instruct", print)
         cpu = choose(SMALL_MODEL, device="cpu")
-        kept = dict(zip((True, False), CPU_RESULTS.values(), strict=True))[cpu.autocast_dtype is not None]
+        kept = FP32_RESULTS if cpu.autocast_dtype is None else BFLOAT16_RESULTS
         machine = describe() + f"- {cpu.name}\n- load at the start: {os.getloadavg()[0]:.1f} processes\n"
         measure(
             [(options.workload, arm, directory, options.steps) for arm in options.arms],

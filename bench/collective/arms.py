@@ -97,7 +97,7 @@ for _kind in POISONS:
     ARMS[f"mean, {_kind}"] = Arm(f"mean, one peer sends {_kind} weights", rule="mean", poison=_kind)
 ARMS["added, lies"] = Arm("fetched groups, one peer's log-probabilities are noise", fetched=1.0, poison="random")
 ARMS["both, trimmed, negated"] = Arm(
-    "the same, one peer sends negated weights and groups with noise for log-probabilities",
+    "trimmed mean and fetched groups, one peer sends negated weights and noise for log-probabilities",
     fetched=1.0,
     rule="trimmed_mean",
     poison="negated",

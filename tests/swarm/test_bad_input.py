@@ -19,7 +19,7 @@ def say(*arguments):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=150,
+        timeout=90,
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 2, done.stderr
