@@ -313,9 +313,13 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _changed_at(file: Path) -> float:
-    """When the journal was last written, by the files' own times."""
+    """When the journal was last written, by the files' own times.
+
+    A write-ahead log without content is made by whoever opens the journal to read it, and says nothing.
+    """
     wal = file.with_name(file.name + "-wal")
-    return max(path.stat().st_mtime for path in (file, wal) if path.exists())
+    files = [file.stat(), *([wal.stat()] if wal.exists() else [])]
+    return max((found.st_mtime for found in files if found.st_size), default=0.0)
 
 
 def _sentence(file: Path, error: Exception) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from swarm.journal.journal import Journal
 from swarm.journal.latest import Latest
 from swarm.network.announcements import encode_record, make
 from swarm.network.blobs import BlobRef
+from swarm.recipe import catalogue
 from swarm.recipe.load import parse_recipe
 from swarm.recipe.tasks import shared_tasks
 from swarm.recipe.verifiers import verify
@@ -49,8 +51,14 @@ def change(folder, home, sql, *values):
         database.execute(sql, values)
 
 
-def test_status(board, played):
-    status = body(board, "/api/status")
+def journal_files(homes):
+    return [file for home in sorted(homes.iterdir()) for file in home.glob("journal.sqlite*")]
+
+
+def test_status(homes):
+    for file in journal_files(homes):
+        file.touch()  # they are as old as the first test that needed them
+    status = body(board_of(homes), "/api/status")
     assert [home["path_name"] for home in status["homes"]] == ["peer-1", "peer-2", "peer-3"]
     assert all(home["ok"] and home["peer_id"] for home in status["homes"])
     assert status["swarm"] == SWARM and status["recipe"]["name"] == "tiny"
@@ -58,6 +66,14 @@ def test_status(board, played):
     assert len(status["peers_present"]) == 3 and status["live"]
     assert status["heldout"] == {"now": 0.5, "start": 0.25, "n": 64, "curve": [[0, 0.25], [ROUNDS, 0.5]]}
     assert status["chain"]["rpc_host"] == "127.0.0.1:9" and "secret" not in json.dumps(status)
+
+
+def test_a_swarm_that_has_been_silent_for_two_rounds_is_not_live(homes):
+    long_ago = time.time() - 2 * catalogue.find("tiny").timing.round_s
+    for file in journal_files(homes):
+        os.utime(file, (long_ago, long_ago))
+    status = body(board_of(homes), "/api/status")
+    assert not status["peers_present"] and not status["live"]
 
 
 def test_points_are_those_of_the_journals(board, played):
