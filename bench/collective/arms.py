@@ -20,6 +20,8 @@ class Arm:
     rule: MergeRule = "none"
     every: int = 1
     """Rounds between two merges."""
+    fetch_peers: int = 64
+    """Peers whose weights each of them merges, at most."""
     steps: int | Literal["per_peer"] = 1
     """Of an update; per_peer: see `swarm.recipe.schema.Merging`."""
     practice: int = 0
@@ -65,6 +67,8 @@ ARMS = {
     "product": Arm("by the mean of LoRA's products, factored again", rule="mean", product=True),
     "mean/2": Arm("by their mean every 2 rounds", rule="mean", every=2),
     "mean/5": Arm("by their mean every 5 rounds", rule="mean", every=5),
+    "mean of 4": Arm("by the mean with three others, drawn for each peer and round", rule="mean", fetch_peers=3),
+    "trimmed of 4": Arm("by the trimmed mean with three others, drawn", rule="trimmed_mean", fetch_peers=3),
     "zero moments": Arm("mean, and the optimiser forgets", rule="mean", moments="zero"),
     "mean moments": Arm("mean, of the optimiser's moments too", rule="mean", moments="mean"),
     "trimmed, checked": Arm("trimmed mean, kept if 32 fresh answers do not fall", rule="trimmed_mean", validation=32),
@@ -189,6 +193,8 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("mean moments", (4,), (8e-4,)),
         ("both, half", (4,), (8e-4,)),
         ("trimmed", (8,), (8e-4, 1.6e-3, 3.2e-3)),
+        ("mean of 4", (8,), (1.6e-3, 8e-4)),
+        ("trimmed of 4", (8,), (1.6e-3, 8e-4)),
         ("both", (8,), (1.6e-3,)),
         ("added", (8,), (4e-4,)),
         ("both, steps", (4,), (8e-4, 4e-4)),

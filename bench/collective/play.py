@@ -195,11 +195,7 @@ class _Run:
         }
         moments = self._mean_moments() if self.arm.moments == "mean" else None
         for index, peer in enumerate(self._honest):
-            others = {
-                name: delta
-                for name, delta in wire.items()
-                if name != str(index) and self._peers[int(name)].learner is peer.learner
-            }
+            others = self._drawn(index, wire)
             with _timed(peer, "merge"):
                 peer.stride.arrive(deltas[index])
                 merged = merge(self.arm.rule, deltas[index], others, reward, reward[str(index)], peer.stride.length)
@@ -214,6 +210,13 @@ class _Run:
                 self._take(index, peer, deltas[index], merged, moments)
             peer.sit_down()
             peer.stride.leave(peer.learner.delta())
+
+    def _drawn(self, me: int, wire: dict[str, Delta]) -> dict[str, Delta]:
+        """The deltas that a peer merges with its own."""
+        learner = self._peers[me].learner
+        names = [name for name in wire if name != str(me) and self._peers[int(name)].learner is learner]
+        drawn = random.Random(self._seed("merge", me)).sample(names, min(len(names), self.arm.fetch_peers))
+        return {name: wire[name] for name in sorted(drawn, key=int)}
 
     def _take(
         self, index: int, peer: Peer, own: Delta, merged: Merged, moments: dict[str, list[torch.Tensor]] | None
