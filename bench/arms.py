@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 
+from bench.machine import end_with_parent
 from swarm.judging.scores import advantages
 from swarm.recipe import catalogue
 from swarm.recipe.prompts import answer_prompt
@@ -334,6 +335,7 @@ def main() -> int:
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--out", type=Path, required=True)
     options = p.parse_args()
+    end_with_parent()
     torch.set_num_threads(options.threads)
     meter = Meter()
     more = ARMS[options.arm](

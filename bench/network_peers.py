@@ -6,12 +6,10 @@ hear "end". Simulated peers live in virtual time: their seconds are those of the
 """
 
 import asyncio
-import ctypes
 import hashlib
 import json
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ from hivemind.dht import DHTNode
 from hivemind.p2p import P2P, PeerID
 from hivemind.utils.timed_storage import get_dht_time
 
+from bench.machine import end_with_parent
 from swarm.errors import SwarmError
 from swarm.identity.key import Identity, load_or_create
 from swarm.network import BlobRef, Network, UploadLimits
@@ -237,8 +236,7 @@ async def anchor(share: Share) -> None:
 
 
 def main() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()
     share = Share(**json.loads(sys.argv[1]))
     with tempfile.TemporaryDirectory(prefix="bench-network-") as folder:
         if share.system == "anchor":

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.machine import describe
 from swarm.training.device import SMALL_MODEL, choose
 from swarm.training.obtain import obtain
@@ -127,6 +129,7 @@ def main() -> int:
     options = p.parse_args()
     if not options.render:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)  # like every arm
         command = " ".join(["python -m bench.training", *sys.argv[1:]])
         directory = obtain("HuggingFaceTB/SmolLM2-135M-Instruct", print)
         cpu = choose(SMALL_MODEL, device="cpu")
