@@ -7,6 +7,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from swarm.dashboard.board import Board
 from swarm.dashboard.server import make_app
+from swarm.round.home import JOURNAL_NAME
 
 
 def board_of(folder):
@@ -15,6 +16,13 @@ def board_of(folder):
     while board.refresh():
         pass  # points are recounted a little at a time
     return board
+
+
+def live_board_of(folder):
+    """The same of a swarm that seems to run: its journals have just been written."""
+    for file in folder.rglob(JOURNAL_NAME):
+        file.touch()
+    return board_of(folder)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from swarm.round.records import OpeningRecord, StageNote, decode, encode
 from swarm.round.wire import note_bytes
 from swarm.settlement import documents
 from swarm.settlement.documents import Statement
-from tests.dashboard.asking import ask, board_of, body
+from tests.dashboard.asking import ask, board_of, body, live_board_of
 from tests.dashboard.conftest import ROUNDS
 from tests.round.conftest import SEED, SWARM
 from tests.round.sealed import sealed_recipe
@@ -51,14 +51,8 @@ def change(folder, home, sql, *values):
         database.execute(sql, values)
 
 
-def journal_files(homes):
-    return [file for home in sorted(homes.iterdir()) for file in home.glob("journal.sqlite*")]
-
-
-def test_status(homes):
-    for file in journal_files(homes):
-        file.touch()  # they are as old as the first test that needed them
-    status = body(board_of(homes), "/api/status")
+def test_status(played):
+    status = body(live_board_of(played), "/api/status")
     assert [home["path_name"] for home in status["homes"]] == ["peer-1", "peer-2", "peer-3"]
     assert all(home["ok"] and home["peer_id"] for home in status["homes"])
     assert status["swarm"] == SWARM and status["recipe"]["name"] == "tiny"
@@ -70,7 +64,7 @@ def test_status(homes):
 
 def test_a_swarm_that_has_been_silent_for_two_rounds_is_not_live(homes):
     long_ago = time.time() - 2 * catalogue.find("tiny").timing.round_s
-    for file in journal_files(homes):
+    for file in homes.rglob("journal.sqlite*"):
         os.utime(file, (long_ago, long_ago))
     status = body(board_of(homes), "/api/status")
     assert not status["peers_present"] and not status["live"]

@@ -14,7 +14,7 @@ from swarm.round.following import _affordable
 from swarm.round.records import StageNote
 from swarm.round.wire import note_bytes
 from swarm.simulate.network import Ether, SimulatedNetwork
-from tests.dashboard.asking import board_of, body
+from tests.dashboard.asking import board_of, body, live_board_of
 from tests.dashboard.conftest import ONLOOKER, ROUNDS, Watching, live_note
 from tests.round.conftest import SWARM
 
@@ -40,7 +40,8 @@ def test_its_rounds_are_those_of_the_peers(outside, played):
     assert seen["seed"] == lived["seed"] and seen["tasks"] == lived["tasks"]
 
 
-def test_what_it_cannot_know_is_null(outside):
+def test_what_it_cannot_know_is_null(played):
+    outside = live_board_of(played.with_name(ONLOOKER))
     (curves,) = body(outside, "/api/learning")["peers"].values()
     assert curves["name"] == "mean of all peers" and None not in curves["answer"]
     for unknown in ("critique", "trained", "fetched", "tokens_per_s", "drift", "memory", "joules"):

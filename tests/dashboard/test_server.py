@@ -23,7 +23,7 @@ from swarm.errors import SwarmError
 from swarm.events import Emitter
 from swarm.journal.journal import Journal
 from swarm.journal.latest import PREFIX, Latest
-from tests.dashboard.asking import ask, board_of, body, client_of
+from tests.dashboard.asking import ask, board_of, body, client_of, live_board_of
 from tests.dashboard.conftest import ROUNDS
 
 EVERY_PATH = (
@@ -167,8 +167,8 @@ def test_a_name_is_no_formula_in_a_spreadsheet(homes):
     assert lines
 
 
-def test_metrics(board):
-    text = body(board, "/metrics")
+def test_metrics(played):
+    text = body(live_board_of(played), "/metrics")
     assert "swarm_peers_present 3.0" in text and "swarm_heldout_accuracy 0.5" in text
     for line in text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) swarm_\w+ .+|swarm_\w+(\{.*\})? [-+0-9.e]+", line), line
