@@ -49,7 +49,7 @@ class Energy:
 def _nvml_handle(device: torch.device) -> object | None:
     try:
         import pynvml
-    except ImportError:
+    except ImportError:  # machines without network, on which only bench.on_gpu runs, may lack it
         return None
     try:
         pynvml.nvmlInit()

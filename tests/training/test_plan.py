@@ -1,5 +1,8 @@
 """The memory plan: what is chosen from how much there is, and that a snapshot stands still."""
 
+from types import SimpleNamespace
+
+import pynvml
 import pytest
 import torch
 
@@ -72,6 +75,33 @@ def test_energy_adds_up_what_the_processor_counts(tmp_path):
     assert energy.joules() == pytest.approx(2 + 1.5)
     assert energy.joules() == pytest.approx(3.5)
     assert Energy(torch.device("cpu"), tmp_path / "none").joules() is None
+
+
+def test_energy_of_a_gpu_is_what_its_driver_counts(monkeypatch):
+    millijoules = iter([5_000, 7_500, 8_000])
+
+    def counted(handle):
+        assert handle == "GPU-1234"
+        if (now := next(millijoules, None)) is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return now
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1234"))
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", counted)
+    energy = Energy(torch.device("cuda"))
+    assert energy.joules() == pytest.approx(2.5)
+    assert energy.joules() == pytest.approx(3.0)
+    assert energy.joules() is None
+
+
+def test_without_a_driver_no_energy_is_told(monkeypatch):
+    def missing():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
+    assert Energy(torch.device("cuda")).joules() is None
 
 
 def test_a_snapshot_does_not_follow_the_weights(load, tmp_path):
