@@ -31,9 +31,11 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' 2>&1 \
 	  | tee $(VENV)/install.log \
-	  | awk '/^Collecting/ {n++; printf "%s", (n % 10 ? "" : "[install] " n " packages found\n"); fflush()} \
-	         /^Installing collected/ {print "[install] unpacking them: about a minute"; fflush()} \
-	         /^(ERROR|error)/ {print; fflush()}' \
+	  | { n=0; while IFS= read -r line; do case "$$line" in \
+	        Collecting*) n=$$((n + 1)); [ $$((n % 10)) -ne 0 ] || echo "[install] $$n packages found";; \
+	        "Installing collected"*) echo "[install] unpacking them: one to three minutes";; \
+	        ERROR*|error*) echo "$$line";; \
+	      esac; done; } \
 	  || { tail -20 $(VENV)/install.log >&2; exit 1; }
 	@touch $@
 	@echo "[install] done"
