@@ -1,8 +1,9 @@
 """The network of a peer, seen from ordinary code: blocking calls, each with a deadline.
 
 Promise: one thread with one event loop does all the work, so callers need no asyncio; no other peer can make a call
-hang or raise anything but what is declared here; without any other peer everything works, alone; a p2pd that dies is
-started again with the same identity and port; after `close` (or the death of this process) no p2pd is left.
+hang or raise anything but what is declared here (any call may raise `NetworkStalled` or `NetworkClosed`, which are of
+this machine); without any other peer everything works, alone; a p2pd that dies is started again with the same identity
+and port; after `close` (or the death of this process) no p2pd is left.
 """
 
 import asyncio
@@ -46,7 +47,17 @@ _TICK_S = 0.5
 _ADDRESSES_S = 5.0
 _RELAY_WAIT_S = 15.0
 _GRACE_S = 2.0
+_STALL_S = 30.0
+"""How long after its deadline a call waits for the network's thread, which an overloaded machine may not let run."""
 _ANNOUNCE_WAIT_S = 2.0
+
+
+class NetworkStalled(SwarmError, TimeoutError):
+    """The network's thread did not get to a call; the next one may go through."""
+
+
+class NetworkClosed(SwarmError, ConnectionError):
+    """The network of this peer was closed before or during a call."""
 
 
 class Network:
@@ -90,7 +101,7 @@ class Network:
         limits = upload_limits or UploadLimits()
         try:
             groups = [list(bootstrap), *map(well_formed, fallbacks)]
-            network._call(network._start(is_member, groups, limits, timeout_s), timeout_s + _GRACE_S)
+            network._call(network._start(is_member, groups, limits, timeout_s), timeout_s + _STALL_S)
         except BaseException:
             network.close()
             raise
@@ -136,14 +147,14 @@ class Network:
         Raises:
             ValueError: slot, value or lifetime is out of bounds.
         """
-        return self._call(self._announce(slot, value, lifetime_s), _ANNOUNCE_WAIT_S + _GRACE_S)
+        return self._call(self._announce(slot, value, lifetime_s), _ANNOUNCE_WAIT_S + _STALL_S)
 
     def read(self, slot: str, timeout_s: float = 10) -> dict[str, Announcement]:
         """Everything that members have said in `slot` and that has not expired, by peer id, own words included.
 
         Each entry is verified. What cannot be asked within `timeout_s` seconds is missing, and nothing is raised.
         """
-        return self._call(self._read(slot, timeout_s), timeout_s + _GRACE_S)
+        return self._call(self._read(slot, timeout_s), timeout_s + _STALL_S)
 
     def put(self, data: bytes) -> BlobRef:
         """Keep a blob and serve it to others. Raises ValueError above 64 MiB, OSError if the disk refuses."""
@@ -160,12 +171,12 @@ class Network:
             BlobUnavailable: it did not arrive within `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
-        return self._call(self._fetcher.fetch(ref, providers, deadline), timeout_s + _GRACE_S)
+        return self._call(self._fetcher.fetch(ref, providers, deadline), timeout_s + _STALL_S)
 
     def fetch_many(self, wanted: Mapping[BlobRef, Sequence[str]], timeout_s: float) -> dict[BlobRef, bytes]:
         """All blobs that arrive within `timeout_s` seconds, several at once; what did not arrive is absent."""
         deadline = time.monotonic() + timeout_s
-        return self._call(self._fetcher.fetch_many(wanted, deadline), timeout_s + _GRACE_S)
+        return self._call(self._fetcher.fetch_many(wanted, deadline), timeout_s + _STALL_S)
 
     def equivocations(self, number: int) -> list[Proof]:
         """The proofs, about any writer, that two different things were announced in one slot of a round."""
@@ -182,7 +193,7 @@ class Network:
         """
         for address in addresses:
             check_address(address)
-        return self._call(self._connect(list(addresses), timeout_s), timeout_s + _GRACE_S)
+        return self._call(self._connect(list(addresses), timeout_s), timeout_s + _STALL_S)
 
     def dial_back(self, peer_id: str, port: int) -> Answer:
         """What the peer `peer_id` says when it is asked to dial this machine's TCP port, and its clock.
@@ -191,7 +202,7 @@ class Network:
             TimeoutError, OSError, Refused: it gave no answer, or none that makes sense.
         """
         asking = self._dial_back.ask(self._p2p, PeerID.from_base58(peer_id), port)
-        return self._call(asking, CALL_S + _GRACE_S)
+        return self._call(asking, CALL_S + _STALL_S)
 
     @property
     def alone(self) -> bool:
@@ -212,7 +223,7 @@ class Network:
 
     def queues(self) -> Queues:
         """What is under way now."""
-        return self._call(self._queues(), _GRACE_S)
+        return self._call(self._queues(), _STALL_S)
 
     def close(self, timeout_s: float = 10) -> None:
         """End p2pd and the thread. May be called twice, and from any thread but the network's own."""
@@ -387,16 +398,18 @@ class Network:
     def _call(self, job: Coroutine[Any, Any, _Result], timeout_s: float) -> _Result:
         if self._closing:
             job.close()
-            raise SwarmError("the network of this peer is closed; start it again")
+            raise NetworkClosed("the network of this peer is closed; start it again")
         future = asyncio.run_coroutine_threadsafe(job, self._loop)
         try:
             return future.result(timeout_s)
         except concurrent.futures.TimeoutError:
-            raise SwarmError(
+            if future.done():  # the job's own
+                raise
+            raise NetworkStalled(
                 f"the network did not answer within {timeout_s:.0f} s; this machine may be overloaded, try again"
             ) from None
         except concurrent.futures.CancelledError:
-            raise SwarmError("the network of this peer was closed during a call; start it again") from None
+            raise NetworkClosed("the network of this peer was closed during a call; start it again") from None
         finally:
             future.cancel()
 

@@ -8,7 +8,7 @@ after that. Peers that saw the same announcements compute the same number; peers
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 
 from swarm.recipe.schema import Stage, Timing
@@ -81,3 +81,20 @@ def next_round(
     if now >= clock.end(current):
         return max(current + 1, clock.first_after(clock.end(current)), clock.first_after(now - clock.timing.round_s))
     return None
+
+
+def larger_crowd(clock: Clock, current: int, *, others: int, strangers: Collection[int], now: float) -> int | None:
+    """The round of a part of the swarm that went its own way, where more play than in this peer's own part; or None.
+
+    Peers that could not hear each other for a while play rounds of their own, and find together again by this: the
+    smaller part goes over to the larger one, and of two as large the one that finishes sooner to the one that began
+    later.
+
+    Args:
+        current: the round that this peer has finished, or watched as a newcomer.
+        others: how many live peers take part in it, besides this one.
+        strangers: the rounds that all other live peers say they are in.
+    """
+    ahead = Counter(number for number in strangers if number > current and clock.plausible(number, now))
+    number, count = max(ahead.items(), key=lambda entry: (entry[1], entry[0]), default=(0, 0))
+    return number if count > others else None

@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 
 from swarm.events import Emitter
-from swarm.round.clock import Clock, next_round
+from swarm.round.clock import Clock, larger_crowd, next_round
 from swarm.round.exchange import POLL_S, Exchange
 from swarm.round.patience import Patience
 from swarm.round.presence import Presence
+from swarm.round.records import LiveNote
 
 GATHER_S = 180.0
 GOODBYE_S = 10.0
@@ -34,6 +35,7 @@ class Schedule:
         self._trust = Patience()
         self._finishing = Patience()
         self._partners: set[str] = set()
+        self._before = -1
         self._number = -1
         self._ordinal = 0
 
@@ -55,18 +57,11 @@ class Schedule:
         )
         if not playing:
             return max(last + 1, self.clock.first_after(now))
-        current = playing[(len(playing) - 1) // 2]
-        latest = (self.clock.start(current) + self.clock.due(current, "answer")) / 2
-        if now < latest:
-            return current
-        self._number = current
-        self._partners = {peer for peer, note in live.items() if note.round == current}
-        self._emit("waiting", round=current, stage="next round", until=self.clock.end(current))
-        return self._next(current, finished_at=None)
+        return self._enter(playing[(len(playing) - 1) // 2], live)
 
     def begin(self, number: int, ordinal: int, tokens_per_s: float) -> None:
         """Say that this peer plays a round."""
-        self._number, self._ordinal = number, ordinal
+        self._before, self._number, self._ordinal = self._number, number, ordinal
         self._presence.say(round=number, tokens_per_s=round(tokens_per_s, 1))
 
     def expected(self) -> set[str]:
@@ -78,7 +73,9 @@ class Schedule:
         self.check_stop()
         live = self._presence.fresh()
         playing = {peer for peer, note in live.items() if note.round == self._number}
-        here = playing | (self._partners & set(live))
+        # A partner that has begun another round does not come to this one.
+        coming = {peer for peer in self._partners & set(live) if live[peer].round <= self._before}
+        here = playing | coming
         return {self._me} | self._patience.worth_it(here, self._ordinal) & self.worth_fetching(here)
 
     def worth_fetching(self, peers: Set[str]) -> set[str]:
@@ -111,6 +108,15 @@ class Schedule:
         if self._stop.is_set():
             raise Stopped
 
+    def _enter(self, number: int, live: Mapping[str, LiveNote]) -> int:
+        """The round to play with those who are in `number`: this one if answers can still be in time, else the next."""
+        if time.time() < (self.clock.start(number) + self.clock.due(number, "answer")) / 2:
+            return self._at_start(number)
+        self._number = number
+        self._partners = {peer for peer, note in live.items() if note.round == number}
+        self._emit("waiting", round=number, stage="next round", until=self.clock.end(number))
+        return self._next(number, finished_at=None)
+
     def _next(self, current: int, finished_at: float | None, meanwhile: Callable[[], bool] = lambda: False) -> int:
         """The next round, at its start; `finished_at` is None for a newcomer that has only watched `current`."""
         while True:
@@ -118,6 +124,16 @@ class Schedule:
             playing = {peer: note.round for peer, note in live.items()}
             # Only those whose answers came: who says that it plays and does not must not hold up the others.
             others = self._finishing.worth_it(self._partners & set(live), self._ordinal)
+            strangers = self._finishing.worth_it(set(live) - self._partners, self._ordinal)
+            crowd = larger_crowd(
+                self.clock,
+                current,
+                others=len(others),
+                strangers=[playing[peer] for peer in strangers],
+                now=time.time(),
+            )
+            if crowd is not None:
+                return self._enter(crowd, live)
             expected = set(others)
             finished = self._exchange.done(current)
             if finished_at is not None or not expected:
@@ -135,12 +151,15 @@ class Schedule:
             if number is not None:
                 overdue = others - set(finished) if time.time() >= self.clock.end(current) else set()
                 self._finishing.note(self._ordinal, good=set(finished), bad=overdue)
-                while (left := self.clock.start(number) - time.time()) > 0:
-                    self._pause(min(left, 0.5))
-                return number
+                return self._at_start(number)
             self.check_stop()
             if not meanwhile():
                 self._pause(POLL_S)
+
+    def _at_start(self, number: int) -> int:
+        while (left := self.clock.start(number) - time.time()) > 0:
+            self._pause(min(left, 0.5))
+        return number
 
     def _pause(self, seconds: float) -> None:
         self._stop.wait(seconds)

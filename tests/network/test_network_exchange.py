@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -198,3 +199,20 @@ def test_a_swarm_larger_than_a_routing_table(local: Local, monkeypatch: pytest.M
     everybody = {peer.peer_id for peer in peers}
     for peer in peers:
         until(lambda peer=peer: set(peer.read("round/1")) == everybody, 10)
+
+
+def test_a_stalled_thread_is_told_from_what_others_do(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends heartbeats takes it for one that failed, and whoever cannot go on tells it in a sentence."""
+    peer = local()
+    monkeypatch.setattr("swarm.network.node._STALL_S", 0.0)
+    go_on = threading.Event()
+    peer._loop.call_soon_threadsafe(go_on.wait, 20)
+    with pytest.raises(TimeoutError, match="may be overloaded") as stalled:
+        peer.read("round/1", timeout_s=0.1)
+    go_on.set()
+    assert isinstance(stalled.value, SwarmError)
+    peer.announce("round/1", b"again", 60)
+    assert set(peer.read("round/1")) == {peer.peer_id}
+    peer.close()
+    with pytest.raises(OSError, match="closed"):
+        peer.read("round/1")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.recipe.schema import Timing
-from swarm.round.clock import Clock, next_round
+from swarm.round.clock import Clock, larger_crowd, next_round
 
 CLOCK = Clock(genesis=1000, timing=Timing(round_s=100, tick_s=2))
 
@@ -69,3 +69,15 @@ def test_a_finish_in_the_future_counts_as_now():
 def test_rounds_that_cannot_be_are_known():
     assert CLOCK.plausible(10, 1021) and CLOCK.plausible(10, 1019)
     assert not CLOCK.plausible(2**52, 1021) and not CLOCK.plausible(10, 9000)
+
+
+def test_the_larger_crowd_is_followed_and_only_forward():
+    def crowd(others, *strangers):
+        return larger_crowd(CLOCK, 10, others=others, strangers=strangers, now=1040)
+
+    assert crowd(0) is None
+    assert crowd(0, 15) == 15, "alone it follows anybody who began later"
+    assert crowd(0, 9, 10) is None, "of two alone one goes on, or they would wait for each other"
+    assert crowd(1, 15) is None and crowd(1, 15, 15) == 15, "of two parts as large the other one is larger by this peer"
+    assert crowd(2, 15, 15, 16) is None, "those who play different rounds are no crowd"
+    assert crowd(0, 2**40) is None, "a round that cannot be"

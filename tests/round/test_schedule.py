@@ -8,6 +8,7 @@ import pytest
 from swarm import PROTOCOL
 from swarm.events import Emitter
 from swarm.identity.key import Identity
+from swarm.network.node import NetworkStalled
 from swarm.recipe import catalogue
 from swarm.round.clock import Clock
 from swarm.round.exchange import Exchange
@@ -80,6 +81,55 @@ def test_it_waits_for_those_who_play_and_not_for_those_who_left(players):
     players[0].presence.refresh()
     assert players[0].schedule.expected() == {me}, "who was waited for in vain is not, in the next round"
     assert players[0].schedule.worth_fetching({second, other}) == {second}, "who was only late is still fetched from"
+
+
+def test_a_partner_that_has_begun_another_round_is_not_waited_for(players):
+    me, coming, elsewhere = (player.identity.peer_id for player in players[:3])
+    for player in players[:3]:
+        player.schedule.begin(8, 1, 0.0)
+    players[0].schedule.ended({me, coming, elsewhere}, set(), set())
+    players[2].schedule.begin(12, 2, 0.0)
+    players[0].schedule.begin(10, 2, 0.0)
+    players[0].presence.refresh()
+    assert players[0].schedule.expected() == {me, coming}
+
+
+def test_parts_that_lost_each_other_find_together_again(players):
+    first, second, alone = players[:3]
+    number = first.schedule.clock.first_after(time.time()) - 1
+    for player in (first, second):
+        player.schedule.begin(number, 1, 0.0)
+    alone.schedule.begin(number - 5, 1, 0.0)
+    assert alone.schedule.following(number - 5) == number, "in time to take part"
+
+
+def test_the_larger_part_does_not_follow_the_smaller_one(players):
+    first, second, alone = players[:3]
+    now = first.schedule.clock.first_after(time.time())
+    both = {first.identity.peer_id, second.identity.peer_id}
+    for player in (first, second):
+        player.schedule.begin(now - 5, 1, 0.0)
+        player.schedule.ended(both, set(), set())
+    alone.schedule.begin(now - 1, 1, 0.0)
+    second.schedule._exchange.say_done(now - 5, time.time())
+    assert first.schedule.following(now - 5) > now - 1
+
+
+def test_a_stalled_network_costs_one_heartbeat_and_not_all(players, monkeypatch):
+    presence = players[0].presence
+    others = {player.identity.peer_id for player in players[1:]}
+    presence.refresh()
+
+    def stalled(*_):
+        raise NetworkStalled("the network did not answer")
+
+    with monkeypatch.context() as patch:
+        for call in ("announce", "read"):
+            patch.setattr(players[0].network, call, stalled)
+        presence._beat()
+        assert presence.refresh().keys() == others, "what was last heard still holds"
+    presence.say(round=9)
+    assert players[1].presence.refresh()[players[0].identity.peer_id].round == 9
 
 
 def test_other_versions_are_seen_and_not_waited_for(players):
