@@ -84,8 +84,11 @@ class Presence:
 
     def _run(self) -> None:
         while not self._wake.wait(BEAT_S * self._lifetime_s(self._seen) / LIFETIME_S):
-            self._beat()
-            self._look()
+            try:
+                self._beat()
+                self._look()
+            except Exception:  # a bug here must not silence the peer for ever; it is logged as the bug it is
+                logger.exception("the heartbeat failed, and goes on")
 
     def _beat(self) -> None:
         with self._lock:
