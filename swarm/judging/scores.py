@@ -1,6 +1,7 @@
 """What a verdict, a critique and a group of rewards are worth. Arithmetic only."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 MIN_SPREAD = 0.1
@@ -41,3 +42,12 @@ def advantages(rewards: Sequence[float], *, scale: bool) -> list[float]:
 def is_informative(rewards: Sequence[float]) -> bool:
     """Whether the rewards of a group differ, that is: whether it can teach anything."""
     return len(rewards) > 1 and all(map(math.isfinite, rewards)) and max(rewards) - min(rewards) >= MIN_SPREAD
+
+
+def evenness(rewards: Sequence[float]) -> float:
+    """How evenly rewards divide a group: their variance as a share of the largest that their range allows, in [0, 1].
+
+    It tells groups apart whose rewards are on different scales: advantages are divided by the deviation anyway.
+    """
+    half = (max(rewards) - min(rewards)) / 2
+    return statistics.pvariance(rewards) / half**2 if half else 0.0

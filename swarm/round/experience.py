@@ -8,10 +8,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import pvariance
 
 from swarm.judging.calibration import Calibration
-from swarm.judging.scores import advantages, critique_form, is_informative, proper_score
+from swarm.judging.scores import advantages, critique_form, evenness, is_informative, proper_score
 from swarm.recipe.prompts import answer_prompt, critique_prompt, revise_prompt
 from swarm.recipe.schema import Recipe, Stage
 from swarm.round.assignment import draw
@@ -205,8 +204,9 @@ def choose(
 ) -> list[Group]:
     """The groups of an update: all own ones that can teach, and up to `limit` fetched ones.
 
-    The fetched ones are those that say most: rewards that differ most, on prompts that are not in the update yet. The
-    round's seed parts equals, and no author has more than its share while several are there. All are of this round.
+    The fetched ones are those that say most: rewards that divide them most evenly, on prompts that are not in the
+    update yet. The round's seed parts equals, and no author has more than its share while several are there. All are of
+    this round.
     """
     usable: list[Group] = []
     for group in (*own, *foreign):
@@ -219,7 +219,7 @@ def choose(
     mine = [group for group in usable if group.author == me]
     others = [group for group in usable if group.author != me]
     others.sort(key=lambda group: draw(seed, "external", me, group.author, group.stage, group.task))
-    others.sort(key=lambda group: pvariance(group.rewards), reverse=True)
+    others.sort(key=lambda group: evenness(group.rewards), reverse=True)
     authors = {group.author for group in others}
     cap = max(1, math.floor(limit * recipe.sharing.author_share)) if len(authors) > 1 else limit
     taken: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from swarm.judging.calibration import MIN_AUDITS, UNPROVEN, calibrate, pooled
 from swarm.judging.canaries import MAX_CHARS, canary
 from swarm.judging.jury import Vote, decide, vote_of
 from swarm.judging.points import group_points, in_millionths, judge_points, round_points
-from swarm.judging.scores import advantages, critique_form, is_informative, proper_score
+from swarm.judging.scores import advantages, critique_form, evenness, is_informative, proper_score
 
 probabilities = st.floats(0, 1)
 votes = st.lists(
@@ -233,3 +233,9 @@ def test_canaries_hold_one_number():
         found = [word.strip(".:") for word in made.text.split() if word.strip(".:").lstrip("-").isdigit()]
         assert len(found) == 1 and (found == ["7"]) == made.right
     assert {canary("7", number).kind for number in range(60)} == {"fluent_wrong", "short_right", "injector"}
+
+
+def test_evenness_knows_no_scale():
+    assert evenness([1, 0, 1, 0]) == 1 and evenness([1, 1]) == 0
+    assert evenness([1, 0, 0, 0]) == pytest.approx(0.75) == evenness([-3, 1, 1, 1])
+    assert evenness([1, 0.9, 1, -3]) < evenness([1, 0, 1, 1, 0, 1])

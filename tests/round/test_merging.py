@@ -282,6 +282,9 @@ def test_fetched_groups_are_chosen_for_what_they_say():
     assert chosen(4) == [even, uneven, known]
     assert dropped["all right"] == 3
     crowd = [group("a", task, (1.0, 0.0)) for task in range(10, 20)]
+    on_another_scale = Group("critique", "b", 4, (4,), (), (1.0, 0.9, 1.0, -3.0))
+    picked = choose(TINY, b"seed", "me", [], [on_another_scale, even], dropped, 1)
+    assert picked == [even], "critiques are scored from -3 to 1, answers from 0 to 1"
     picked = choose(TINY, b"seed", "me", [], [*crowd, uneven], dropped, 4)
     assert Counter(one.author for one in picked) == {"a": 2, "b": 1}, "no author has more than its share"
 
