@@ -47,7 +47,7 @@ def is_informative(rewards: Sequence[float]) -> bool:
 def evenness(rewards: Sequence[float]) -> float:
     """How evenly rewards divide a group: their variance as a share of the largest that their range allows, in [0, 1].
 
-    It tells groups apart whose rewards are on different scales: advantages are divided by the deviation anyway.
+    It compares groups whose rewards are on different scales, which `advantages` takes out again.
     """
     half = (max(rewards) - min(rewards)) / 2
     return statistics.pvariance(rewards) / half**2 if half else 0.0

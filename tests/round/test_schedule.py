@@ -231,3 +231,23 @@ def test_who_never_says_that_it_has_finished_holds_up_one_round_and_not_the_next
         number = me.schedule.following(number)
         waited.append(time.monotonic() - started)
     assert waited[0] > 2 and waited[1] < 2.5, waited
+
+
+def test_a_crowd_that_only_claims_to_play_costs_one_round_and_not_the_next():
+    """Its members say that they are in a later round, to which a peer alone goes over, and never finish it."""
+    ether = Ether("1:0xswarm")
+    clock = Clock(int(time.time()) - 100, RECIPE.timing.model_copy(update={"round_s": 4}))
+    me, *liars = (Player(ether, clock, secret) for secret in (1, 2, 3))
+    watched = []
+    me.schedule._emit = lambda kind, **fields: watched.append((ordinal, fields["round"]))
+    for ordinal in (1, 2):
+        claimed = clock.first_after(time.time() - 3)  # too late to answer in it
+        me.schedule.begin(claimed - 1, ordinal, 0.0)
+        for liar in liars:
+            liar.claim(round=claimed)
+        me.presence.refresh()
+        me.schedule.ended({me.identity.peer_id}, set(), set())
+        assert me.schedule.following(claimed - 1) > claimed
+        if ordinal == 1:
+            assert watched == [(1, claimed)]
+    assert len(watched) == 1, "in the second round it does not go over to them"
