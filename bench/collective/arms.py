@@ -38,6 +38,8 @@ class Arm:
     """Of the loss."""
     poison: str | None = None
     """What the last peer sends in place of its weights (and, where groups are fetched, of its log-probabilities)."""
+    stages: bool = False
+    """Whole rounds: critiques and revisions are trained on, too, and chosen as in a swarm."""
     tasks: str = "same"
     """own: each peer practises one of the recipe's sources; held-out questions are from all."""
     models: int = 1
@@ -76,6 +78,14 @@ ARMS = {
     "both, half": Arm("mean, and half as many fetched groups as own", fetched=0.5, rule="mean"),
     "both, trimmed": Arm(
         "trimmed mean, and as many fetched groups as own: the default of a recipe", fetched=1.0, rule="trimmed_mean"
+    ),
+    "mean, stages": Arm("mean, own groups of all stages", rule="mean", stages=True),
+    "both, trimmed, stages": Arm(
+        "trimmed mean with three others, drawn; groups of all stages, as many fetched as answered: a recipe's default",
+        fetched=1.0,
+        rule="trimmed_mean",
+        fetch_peers=3,
+        stages=True,
     ),
     "mean, steps": Arm("mean, an update in as many steps as peers", rule="mean", steps="per_peer"),
     "both, steps": Arm("both, an update in as many steps as peers", fetched=1.0, rule="mean", steps="per_peer"),
@@ -150,6 +160,8 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("alone", (1,), (1e-3,)),
         ("trimmed", (4,), (1e-3,)),
         ("added", (4,), (5e-4,)),
+        ("both, trimmed, stages", (4, 8), (5e-4,)),
+        ("mean, stages", (4,), (5e-4, 1e-3)),
         ("mean", (4,), (2e-3,)),
         ("mean", (2,), (5e-4, 1e-3, 2.5e-4)),
         ("mean/5", (4,), (1e-3,)),

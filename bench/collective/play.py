@@ -5,45 +5,29 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.collective.arms import ARMS, Job
+from bench.collective.peer import Peer, learner_of, live, recipe_of, sources_of, start_of, timed
 from bench.collective.product import merge_products
+from bench.collective.rounds import WholeRound
 from swarm.judging.scores import advantages, is_informative
-from swarm.recipe import catalogue
 from swarm.recipe.prompts import answer_prompt
-from swarm.recipe.schema import GymSource, Heldout, ItemSource, Recipe
 from swarm.recipe.tasks import Task, derive_tasks, heldout_tasks
 from swarm.recipe.verifiers import verify
 from swarm.round import heldout
+from swarm.round.assignment import Assigner
 from swarm.round.benefit import Paired
-from swarm.training import tiny
-from swarm.training.cache import make_once
-from swarm.training.learner import Completion, Learner, TrainingGroup
-from swarm.training.merging import Delta, Merged, Stride, decode, encode, merge, steps
-from swarm.training.obtain import obtain
+from swarm.training.learner import Completion, TrainingGroup
+from swarm.training.merging import Delta, Merged, decode, encode, merge, steps
 from swarm.training.wire import WeightsRefused
 
-RECIPES = {"smollm2": "arithmetic", "tiny": "tiny"}
-OWN_TASKS: dict[str, list[dict[str, int]]] = {
-    "tiny": [{"min_word_len": 3, "max_word_len": 3}, {"min_word_len": 4, "max_word_len": 4}]
-}
-"""Where a recipe has one source of tasks: what splits it among peers with tasks of their own."""
-HELDOUT = 96
-SAMPLES = 8
 MEASUREMENTS = 25
 """Points of the held-out curve of one peer; all peers are measured at the end."""
-OTHER_SEED = 7
-MAX_SEED = 2**31
-
-State = dict[str, tuple[torch.Tensor, ...]]
-"""Weight, moments and step by name."""
 
 
 @dataclass
@@ -66,31 +50,6 @@ class Sampled:
         )
 
 
-@dataclass
-class Peer:
-    """What one peer has of its own."""
-
-    learner: Learner
-    recipe: Recipe
-    """With the tasks that it practises."""
-    state: State
-    generated: int = 0
-    trained_rows: int = 0
-    seconds: Counter[str] = field(default_factory=Counter)
-    partners: int = 0
-    steps: int = 1
-    """Of the next update."""
-    stride: Stride = field(default_factory=Stride)
-    refused: Counter[str] = field(default_factory=Counter)
-
-    def sit_down(self) -> None:
-        """Put this peer's weights and optimiser state into the learner."""
-        _copy(self.state, _live(self.learner))
-
-    def get_up(self) -> None:
-        _copy(_live(self.learner), self.state)
-
-
 def play(job: Job, device: str | None, deadline: float, measure_every: int | None = None) -> dict[str, Any] | None:
     """Run a job until its last round, or until `deadline` (unix seconds), and say what came of it; None where there
     is no time to begin."""
@@ -110,24 +69,23 @@ class _Run:
         self.job = job
         self.rounds = round(job.rounds / self.arm.own)
         self.round = 0
-        self._recipe = _recipe(job.model)
-        self._starts = [_start(job.model, index % self.arm.models, device) for index in range(job.peers)]
+        self._recipe = recipe_of(job.model)
+        self._starts = [start_of(job.model, index % self.arm.models, device) for index in range(job.peers)]
         self._peers = [self._peer(index, device) for index in range(job.peers)]
         self._honest = self._peers[:-1] if self.arm.poison else self._peers
+        self._assigner = Assigner(self._recipe)
         self._every = measure_every or max(1, self.rounds // MEASUREMENTS)
         self.curve = [[0, self._measure(self._peers[0])]]
         self.rewards: list[float] = []
 
     def _peer(self, index: int, device: str | None) -> Peer:
-        learner = _learner(self.job.model, index % self.arm.models, device)
+        learner = learner_of(self.job.model, index % self.arm.models, device)
         learner.set_learning_rate(self.job.learning_rate)
         learner._updater._trainer.fetched_ratio_cap = self.arm.fetched_ratio_cap
-        state = {
-            name: tuple(torch.zeros_like(tensor) for tensor in tensors) for name, tensors in _live(learner).items()
-        }
+        state = {name: tuple(torch.zeros_like(tensor) for tensor in tensors) for name, tensors in live(learner).items()}
         recipe = self._recipe
         if self.arm.tasks == "own":
-            sources = _sources(self.job.model, recipe)
+            sources = sources_of(self.job.model, recipe)
             own = {"sources": (sources[index % len(sources)],)}
             recipe = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update=own)})
         for name, weight in self._starts[index].items():
@@ -136,20 +94,27 @@ class _Run:
 
     def play_round(self) -> None:
         self.round += 1
-        sampled = [self._sample(index, peer) for index, peer in enumerate(self._peers)]
-        for index, peer in enumerate(self._peers):
-            if self.arm.poison and peer is self._peers[-1]:
-                sampled[index] = [self._lie(group) for group in sampled[index]]
+        whole: WholeRound | None = None
+        if self.arm.stages:
+            whole = WholeRound(self._recipe, self._assigner, self.round, self._seed("round"), self._peers)
+            rewards = [whole.rewards(index) for index in range(len(self._peers))]
+        else:
+            sampled = [self._sample(index, peer) for index, peer in enumerate(self._peers)]
+            if self.arm.poison:
+                sampled[-1] = [self._lie(group) for group in sampled[-1]]
+            rewards = [[group.rewards for group in groups] for groups in sampled]
         for index, peer in enumerate(self._peers):
             peer.sit_down()
-            with _timed(peer, "update"):
-                report = peer.learner.update(self._batch(index, sampled), peer.steps)
+            with timed(peer, "update"):
+                fetched = round(self.arm.fetched * self.job.groups)
+                batch = whole.batch(index, fetched) if whole else self._batch(index, sampled, fetched)
+                report = peer.learner.update(batch, peer.steps)
             peer.trained_rows += report.rows
             peer.get_up()
+        means = [sum(map(sum, groups)) / sum(map(len, groups)) for groups in rewards]
         if self.arm.rule != "none" and self.round % self.arm.every == 0:
-            self._merge(sampled)
-        own = [reward for groups in sampled[: len(self._honest)] for group in groups for reward in group.rewards]
-        self.rewards.append(sum(own) / len(own))
+            self._merge(means)
+        self.rewards.append(sum(means[: len(self._honest)]) / len(self._honest))
         if self.round % self._every == 0:
             self.curve.append([self.round, self._measure(self._peers[0])])
 
@@ -158,7 +123,7 @@ class _Run:
         tasks = derive_tasks(peer.recipe, self._seed("tasks", index), count)
         prompts = [_encode(peer, task) for task in tasks]
         peer.sit_down()
-        with _timed(peer, "sample"):
+        with timed(peer, "sample"):
             drawn = peer.learner.generate(
                 prompts, peer.recipe.stages.answer, seed=int.from_bytes(self._seed("sample", index)[:4], "big") // 2
             )
@@ -171,32 +136,29 @@ class _Run:
     def _practice(self, index: int) -> int:
         return self.arm.practice if index == 0 else 0
 
-    def _batch(self, me: int, sampled: list[list[Sampled]]) -> list[TrainingGroup]:
+    def _batch(self, me: int, sampled: list[list[Sampled]], count: int) -> list[TrainingGroup]:
         own = [group for group in sampled[me] if is_informative(group.rewards)]
-        fetched = [
+        others = [
             group for groups in sampled for group in groups if group.author != me and is_informative(group.rewards)
         ]
         draw = random.Random(self._seed("fetch", me))
-        taken = draw.sample(fetched, min(len(fetched), round(self.arm.fetched * self.job.groups)))
+        taken = draw.sample(others, min(len(others), count))
         # Rows without advantage add nothing but to dapo's denominator, the number of tokens.
         scale = 1.0 if self.arm.filtered else _tokens(own) / max(1, _tokens(sampled[me]))
         learner = self._peers[me].learner
         return [group.training(me, scale, self._peers[group.author].learner is not learner) for group in (*own, *taken)]
 
-    def _merge(self, sampled: list[list[Sampled]]) -> None:
+    def _merge(self, means: list[float]) -> None:
         deltas: list[Delta] = []
         for peer in self._peers:
             peer.sit_down()
             deltas.append(peer.learner.delta())
         wire = self._sent(deltas)
-        reward = {
-            str(index): sum(sum(group.rewards) / SAMPLES for group in groups) / len(groups)
-            for index, groups in enumerate(sampled)
-        }
+        reward = {str(index): mean for index, mean in enumerate(means)}
         moments = self._mean_moments() if self.arm.moments == "mean" else None
         for index, peer in enumerate(self._honest):
             others = self._drawn(index, wire)
-            with _timed(peer, "merge"):
+            with timed(peer, "merge"):
                 peer.stride.arrive(deltas[index])
                 merged = merge(self.arm.rule, deltas[index], others, reward, reward[str(index)], peer.stride.length)
                 if self.arm.product and merged.delta is not None:
@@ -223,7 +185,7 @@ class _Run:
     ) -> None:
         assert merged.delta is not None
         peer.sit_down()
-        with _timed(peer, "validate"):
+        with timed(peer, "validate"):
             before = self._answers(index, peer)
             peer.learner.move_to(merged.delta)
             after = self._answers(index, peer)
@@ -315,93 +277,10 @@ class _Run:
         }
 
 
-def _recipe(model: str) -> Recipe:
-    recipe = catalogue.find(RECIPES[model])
-    answer = recipe.stages.answer.model_copy(update={"samples": SAMPLES})
-    return recipe.model_copy(
-        update={
-            "heldout": Heldout(count=HELDOUT, seed=recipe.heldout.seed),
-            "stages": recipe.stages.model_copy(update={"answer": answer}),
-            "grpo": recipe.grpo.model_copy(update={"micro_batch": 256}),
-        }
-    )
-
-
-def _sources(model: str, recipe: Recipe) -> Sequence[GymSource | ItemSource]:
-    """What peers with tasks of their own have one each of."""
-    if model not in OWN_TASKS:
-        return recipe.tasks.sources
-    return [recipe.tasks.sources[0].model_copy(update={"config": config}) for config in OWN_TASKS[model]]
-
-
-@lru_cache(maxsize=4)
-def _learner(model: str, which: int, device: str | None) -> Learner:
-    recipe = _recipe(model)
-    folder = _other_tiny() if which else obtain(recipe.model.id, print)
-    return Learner.load(
-        folder, recipe.model, recipe.grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1
-    )
-
-
-@lru_cache(maxsize=4)
-def _start(model: str, which: int, device: str | None) -> dict[str, torch.Tensor]:
-    """The weights that a learner starts from; asked for the first time before it has learnt anything."""
-    return {name: tensors[0].clone() for name, tensors in _live(_learner(model, which, device)).items()}
-
-
-def _other_tiny() -> Path:
-    """A tiny model of other weights: the same recipe from another seed."""
-
-    def build(folder: Path) -> None:
-        usual, tiny.SEED = tiny.SEED, OTHER_SEED
-        try:
-            tiny.build(folder, print)
-        finally:
-            tiny.SEED = usual
-
-    return make_once(f"tiny-{tiny.VERSION}-other", 10_000_000, build, print)
-
-
-def _live(learner: Learner) -> State:
-    """The tensors that the learner works with: weight, both moments, step, by name."""
-    state = learner._updater.optimizer.state
-    return {
-        name: (weight.detach(), state[weight]["exp_avg"], state[weight]["exp_avg_sq"], state[weight]["step"])
-        for name, weight in learner._loaded.trainable.items()
-    }
-
-
-def _copy(source: State, target: State) -> None:
-    for name, tensors in source.items():
-        for into, tensor in zip(target[name], tensors, strict=True):
-            into.copy_(tensor)
+def _tokens(groups: Sequence[Sampled]) -> int:
+    return sum(len(one.tokens) for group in groups for one in group.completions)
 
 
 def _encode(peer: Peer, task: Task) -> tuple[int, ...]:
     prompts = peer.recipe.prompts
     return peer.learner.encode(answer_prompt(peer.recipe, task), chat=prompts.chat, system=prompts.system)
-
-
-def _tokens(groups: Sequence[Sampled]) -> int:
-    return sum(len(one.tokens) for group in groups for one in group.completions)
-
-
-class _timed:
-    """Adds the seconds of a block to a peer's account: of the processor, so that other work on the machine does not
-    count, or with a GPU of the clock."""
-
-    def __init__(self, peer: Peer, what: str) -> None:
-        self._peer, self._what = peer, what
-
-    def __enter__(self) -> None:
-        self._started = _now()
-
-    def __exit__(self, *_: object) -> None:
-        self._peer.seconds[self._what] += _now() - self._started
-
-
-def _now() -> float:
-    if not torch.cuda.is_available():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()

@@ -123,7 +123,7 @@ class Driver:
         missing: set[str] = set()
         undelivered: set[str] = set()
         reader = Reader(self._learner, self._recipe, seed, book, self._calibration, self._spent, self._merged())
-        pieces = reader.read_ahead()
+        pieces = reader.read_ahead(self._peer_id, self._recipe.sharing.external_groups)
         tokens_before = self._learner.counters.generated_tokens
         joules_before = self._learner.joules()
         refused_before = Counter(self._exchange.refused)
@@ -228,7 +228,7 @@ class Driver:
 
         # revise
         with self._stage(report, number, "revise"):
-            own_items = self._criticised(reader, assigned)
+            own_items = reader.criticised(self._peer_id, assigned)
             revisions = self._revise(reader, own_items, seed)
             committed = publish(self._writer.revisions(number, own_items, revisions, self._level()))
             report.revisions = sum(map(len, revisions))
@@ -332,17 +332,6 @@ class Driver:
             return self._weights.check(record, lambda: reader.replay_one(record, self._peer_id))
         return reader.replay_one(record, self._peer_id)
 
-    def _criticised(self, reader: Reader, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, dict[str, str]]]:
-        """Own answers that somebody criticised, with the critiques by judge, up to the recipe's number."""
-        found = []
-        for item, judges in assigned.items():
-            if item.author == self._peer_id:
-                texts = {judge: reader.critique_text(judge, item.author, item.task, item.sample) for judge in judges}
-                critiques = {judge: text for judge, text in texts.items() if text is not None}
-                if critiques:
-                    found.append((item, critiques))
-        return found[: self._recipe.stages.revise.groups]
-
     def _revise(
         self, reader: Reader, items: Sequence[tuple[Item, dict[str, str]]], seed: bytes
     ) -> list[list[Completion]]:
@@ -354,26 +343,17 @@ class Driver:
 
     def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> dict[str, float]:
         """Update on own and fetched groups; the mean reward of the answers of each author."""
-        groups: dict[str, list[Group]] = {}
         for record in book.records():
             if not reader.trains_on(record.peer_id):
                 reader.dropped["of a merged peer"] += len(record.groups)
-            if isinstance(record, AnswerRecord) or reader.trains_on(record.peer_id):  # answers tell how good it is
-                groups[record.peer_id + record.stage] = reader.groups(record)
-        own = [group for stage in ("answer", "critique", "revise") for group in groups.get(self._peer_id + stage, [])]
-        foreign = [
-            group
-            for found in groups.values()
-            for group in found
-            if group.author != self._peer_id and reader.trains_on(group.author)
-        ]
+        own = reader.own(self._peer_id)
         left_s = self._clock.end(report.number) - time.time()
 
         def affordable(wanted: int, beside: int) -> int:
             return affordable_groups(self._recipe, wanted, beside, self._update_s_per_group, left_s)
 
         limit = affordable(self._recipe.sharing.external_groups, len(own))
-        chosen = choose(self._recipe, seed, self._peer_id, own, foreign, reader.dropped, limit)
+        chosen = choose(self._recipe, seed, self._peer_id, own, reader.fetched(self._peer_id), reader.dropped, limit)
         practised: list[TrainingGroup] = []
         if self._practice is not None:
             practised, report.practised = self._practice.take(affordable(self._recipe.tasks.practice, len(chosen)))
@@ -389,8 +369,7 @@ class Driver:
         report.updated = update.skipped is None
         report.update = asdict(update)
         report.why_nothing = _why_nothing(own, report, update.skipped)
-        by_author = {author: mean_rewards(groups.get(author + "answer", [])) for author in book.answers}
-        return {author: means["answer"] for author, means in by_author.items() if means}
+        return reader.answer_means()
 
     def _score(self, reader: Reader, book: Book, report: RoundReport) -> None:
         own = [record for record in book.records() if record.peer_id == self._peer_id]

@@ -151,6 +151,18 @@ class Evidence:
                 return self.texts(record, group.rollouts[:1])[0]
         return None
 
+    def criticised(self, author: str, assigned: Mapping[Item, Sequence[str]]) -> list[tuple[Item, dict[str, str]]]:
+        """The answers of an author that somebody criticised, with the critiques by judge, up to as many as the recipe
+        has revised."""
+        found = []
+        for item, judges in assigned.items():
+            if item.author == author:
+                texts = {judge: self.critique_text(judge, author, item.task, item.sample) for judge in judges}
+                critiques = {judge: text for judge, text in texts.items() if text is not None}
+                if critiques:
+                    found.append((item, critiques))
+        return found[: self._recipe.stages.revise.groups]
+
     def truth_or_jury(self, author: str, task_number: int, sample: int, *, without: str = "") -> float | None:
         """How right an answer is, in [0, 1]: by the verifier, else by the jury without one judge, else None."""
         task = self.task(author, task_number)

@@ -6,7 +6,7 @@ quote, texts are decoded from the tokens, rewards are recomputed. What cannot be
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from swarm.judging.calibration import Calibration
@@ -78,6 +78,19 @@ class Reader(Evidence):
                 found = [self._revisions(record, index) for index in range(len(record.groups))]
         return [group for group in found if group is not None]
 
+    def own(self, me: str) -> list[Group]:
+        """The groups of this peer, in the order of the stages."""
+        return [group for record in self._book.records() if record.peer_id == me for group in self.groups(record)]
+
+    def fetched(self, me: str) -> Iterator[list[Group]]:
+        """The groups of others that the update may take, cheap ones first: answers and revisions, whose rewards cost
+        nothing here, then critiques, which the model has to read for theirs, one author's after the other."""
+        others = [one for one in self._book.records() if one.peer_id != me and self.trains_on(one.peer_id)]
+        yield [group for one in others if not isinstance(one, CritiqueRecord) for group in self.groups(one)]
+        critiques = [one for one in others if isinstance(one, CritiqueRecord)]
+        for one in sorted(critiques, key=lambda one: draw(self._seed, "read", me, one.peer_id)):
+            yield self.groups(one)
+
     def same_family(self, record: StageRecord) -> bool:
         """Whether a record's author trains the same model, so that its log-probabilities mean something here."""
         here = self._learner.name[:200], self._learner.tokenizer_fingerprint
@@ -125,11 +138,18 @@ class Reader(Evidence):
         """Whether the groups of this peer are for the update."""
         return author not in self._merged
 
-    def read_ahead(self) -> Iterator[bool]:
-        """Read the critiques that the update asks about, with the present weights: one group per step, then true."""
-        for record in list(self._book.critiques.values()):
-            if not self.trains_on(record.peer_id):
-                continue
+    def read_ahead(self, me: str, wanted: int) -> Iterator[bool]:
+        """Read the critiques that the update asks about, with the present weights: one group per step, then true.
+
+        Own ones first; those of others only where their answers are not enough for the `wanted` fetched groups.
+        """
+        critiques = list(self._book.critiques.values())
+        yield from self._read_of([record for record in critiques if record.peer_id == me])
+        if self._telling(me) < wanted:
+            yield from self._read_of([one for one in critiques if one.peer_id != me and self.trains_on(one.peer_id)])
+
+    def _read_of(self, records: Sequence[CritiqueRecord]) -> Iterator[bool]:
+        for record in records:
             for group in record.groups:
                 if (
                     group.author != record.peer_id
@@ -138,6 +158,19 @@ class Reader(Evidence):
                 ):
                     self._verdicts_after(record, group)
                     yield True
+
+    def _telling(self, me: str) -> int:
+        """How many groups of answers of others can teach."""
+        others = [one for one in self._book.answers.values() if one.peer_id != me and self.trains_on(one.peer_id)]
+        return sum(is_informative(known(self.answer_rewards(one, group))) for one in others for group in one.groups)
+
+    def answer_means(self) -> dict[str, float]:
+        """The mean reward of the answers of each author, of the groups that somebody can judge."""
+        found = {
+            author: [reward for group in record.groups for reward in known(self.answer_rewards(record, group))]
+            for author, record in self._book.answers.items()
+        }
+        return {author: math.fsum(rewards) / len(rewards) for author, rewards in found.items() if rewards}
 
     def _verdicts_after(self, record: CritiqueRecord, group: CritiqueGroup) -> list[float]:
         """What the local model makes of the judged answer after each of the critiques."""
@@ -198,43 +231,49 @@ def choose(
     seed: bytes,
     me: str,
     own: Sequence[Group],
-    foreign: Sequence[Group],
+    fetched: Iterable[Sequence[Group]],
     dropped: Counter[str],
     limit: int,
 ) -> list[Group]:
     """The groups of an update: all own ones that can teach, and up to `limit` fetched ones.
 
-    The fetched ones are those that say most: rewards that divide them most evenly, on prompts that are not in the
-    update yet. The round's seed parts equals, and no author has more than its share while several are there. All are of
-    this round.
+    The fetched ones come in batches, of which the next is asked for only while there is room. Of a batch those are
+    taken that say most: rewards that divide them most evenly, on prompts that are not in the update yet. The round's
+    seed parts equals, and no author has more than its share where a batch has several. All are of this round.
     """
-    usable: list[Group] = []
-    for group in (*own, *foreign):
-        if not group.rewards:
-            dropped["nobody could judge it"] += 1
-        elif not is_informative(group.rewards):
-            dropped["all right" if min(group.rewards) >= 1 else "all rewards equal"] += 1
-        else:
-            usable.append(group)
-    mine = [group for group in usable if group.author == me]
-    others = [group for group in usable if group.author != me]
-    others.sort(key=lambda group: draw(seed, "external", me, group.author, group.stage, group.task))
-    others.sort(key=lambda group: evenness(group.rewards), reverse=True)
-    authors = {group.author for group in others}
-    cap = max(1, math.floor(limit * recipe.sharing.author_share)) if len(authors) > 1 else limit
+    mine = [group for group in own if _can_teach(group, dropped)]
+    seen = {group.prompt for group in mine}
     taken: Counter[str] = Counter()
     chosen: list[Group] = []
-    seen = {group.prompt for group in mine}
-    for novel in (True, False):
-        for group in others:
-            if len(chosen) < limit and taken[group.author] < cap and group not in chosen:
-                if novel and group.prompt in seen:
-                    continue
-                taken[group.author] += 1
-                seen.add(group.prompt)
-                chosen.append(group)
-    dropped["more than the update takes"] += len(others) - len(chosen)
+    batches = iter(fetched)
+    while len(chosen) < limit and (batch := next(batches, None)) is not None:
+        usable = [group for group in batch if _can_teach(group, dropped)]
+        usable.sort(key=lambda group: draw(seed, "external", me, group.author, group.stage, group.task))
+        usable.sort(key=lambda group: evenness(group.rewards), reverse=True)
+        several = len({group.author for group in batch}) > 1
+        cap = max(1, math.floor(limit * recipe.sharing.author_share)) if several else limit
+        before = len(chosen)
+        for novel in (True, False):
+            for group in usable:
+                if len(chosen) < limit and taken[group.author] < cap and group not in chosen:
+                    if novel and group.prompt in seen:
+                        continue
+                    taken[group.author] += 1
+                    seen.add(group.prompt)
+                    chosen.append(group)
+        dropped["more than the update takes"] += len(usable) - (len(chosen) - before)
     return [*mine, *chosen]
+
+
+def _can_teach(group: Group, dropped: Counter[str]) -> bool:
+    """Whether a group can teach anything; counted, if not."""
+    if not group.rewards:
+        dropped["nobody could judge it"] += 1
+    elif not is_informative(group.rewards):
+        dropped["all right" if min(group.rewards) >= 1 else "all rewards equal"] += 1
+    else:
+        return True
+    return False
 
 
 def affordable_groups(recipe: Recipe, wanted: int, own: int, seconds_per_group: float | None, left_s: float) -> int:

@@ -237,9 +237,10 @@ def test_what_is_read_ahead_is_not_read_again(bench, monkeypatch):
     slowly, book = reader()
     expected = [slowly.groups(record) for record in book.records()]
     ahead, book = reader()
-    assert sum(ahead.read_ahead()) == sum(len(record.groups) for record in book.critiques.values()) == 3 * 4
+    assert sum(ahead.read_ahead(me, 100)) == sum(len(record.groups) for record in book.critiques.values()) == 3 * 4
     others = set(bench.learners) - {me}
-    assert sum(reader(merged=others)[0].read_ahead()) == 4, "those of merged peers are not for the update"
+    assert sum(reader(merged=others)[0].read_ahead(me, 100)) == 4, "those of merged peers are not for the update"
+    assert sum(reader()[0].read_ahead(me, 0)) == 4, "where the answers of others are enough"
     monkeypatch.setattr(experience, "verdicts", None)
     assert [ahead.groups(record) for record in book.records()] == expected
 
@@ -273,7 +274,7 @@ def test_what_merged_peers_wrote_is_judged_and_not_trained_on(bench, monkeypatch
     trained = setting == "train"
     assert (mine.report.groups_fetched > 0) == trained and theirs.report.groups_fetched > 0
     assert ("of a merged peer" in mine.report.dropped) != trained
-    assert (of[bench.learners[me]] == of[bench.learners[one]]) == trained, "nor are its critiques read for nothing"
+    assert (of[bench.learners[me]] > 4) == trained, "nor are its critiques read for nothing, beside the four own ones"
     assert {(a.judge, a.author, a.task, a.sample, a.truth) for a in mine.audits} == {
         (a.judge, a.author, a.task, a.sample, a.truth) for a in theirs.audits
     }

@@ -276,17 +276,37 @@ def test_fetched_groups_are_chosen_for_what_they_say():
     dropped = Counter()
 
     def chosen(limit):
-        return choose(TINY, b"seed", "me", mine, [known, uneven, dull, even], dropped, limit)[1:]
+        return choose(TINY, b"seed", "me", mine, [[known, uneven, dull, even]], dropped, limit)[1:]
 
     assert chosen(1) == [even] and chosen(2) == [even, uneven], "what differs most, on prompts that are new"
     assert chosen(4) == [even, uneven, known]
     assert dropped["all right"] == 3
     crowd = [group("a", task, (1.0, 0.0)) for task in range(10, 20)]
     on_another_scale = Group("critique", "b", 4, (4,), (), (1.0, 0.9, 1.0, -3.0))
-    picked = choose(TINY, b"seed", "me", [], [on_another_scale, even], dropped, 1)
+    picked = choose(TINY, b"seed", "me", [], [[on_another_scale, even]], dropped, 1)
     assert picked == [even], "critiques are scored from -3 to 1, answers from 0 to 1"
-    picked = choose(TINY, b"seed", "me", [], [*crowd, uneven], dropped, 4)
+    picked = choose(TINY, b"seed", "me", [], [[*crowd, uneven]], dropped, 4)
     assert Counter(one.author for one in picked) == {"a": 2, "b": 1}, "no author has more than its share"
+
+
+def test_fetched_groups_are_asked_for_only_while_there_is_room():
+    even, known, uneven = (group("a", 1, (1.0, 0.0)), group("b", 0, (1.0, 0.0)), group("c", 2, (1.0, 0.0, 0.0, 0.0)))
+    mine, asked = [group("me", 0, (1.0, 0.0))], []
+
+    def batches():
+        for batch in ([known, even], [uneven], [group("d", 3, (1.0, 0.0))]):
+            asked.append(batch)
+            yield batch
+
+    def chosen(limit):
+        asked.clear()
+        return choose(TINY, b"seed", "me", mine, batches(), Counter(), limit)[1:]
+
+    assert chosen(0) == [] and not asked
+    assert chosen(1) == [even] and len(asked) == 1
+    assert chosen(2) == [even, known] and len(asked) == 1, "known, but of the earlier batch"
+    assert chosen(3) == [even, known, uneven] and len(asked) == 2
+    assert len(chosen(9)) == 4 and len(asked) == 3
 
 
 def test_fetched_groups_keep_to_the_time_that_is_left():
