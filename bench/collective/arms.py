@@ -1,5 +1,6 @@
 """The ways of learning that are compared, and in which order they are run."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -24,6 +25,8 @@ class Arm:
     """Peers whose weights each of them merges, at most."""
     steps: int | Literal["per_peer"] = 1
     """Of an update; per_peer: see `swarm.recipe.schema.Merging`."""
+    rise: float = math.inf
+    """By how many times the recipe's rate, that of a peer alone, the rate rises with each update, up to the job's."""
     practice: int = 0
     """How many times its own groups the first peer samples besides, for its update only."""
     product: bool = False
@@ -39,7 +42,8 @@ class Arm:
     poison: str | None = None
     """What the last peer sends in place of its weights (and, where groups are fetched, of its log-probabilities)."""
     stages: bool = False
-    """Whole rounds: critiques and revisions are trained on, too, and chosen as in a swarm."""
+    """Whole rounds of the recipe, with as many answers as that asks for; critiques and revisions are trained on, too,
+    and groups chosen as in a swarm."""
     tasks: str = "same"
     """own: each peer practises one of the recipe's sources; held-out questions are from all."""
     models: int = 1
@@ -79,9 +83,18 @@ ARMS = {
     "both, trimmed": Arm(
         "trimmed mean, and as many fetched groups as own: the default of a recipe", fetched=1.0, rule="trimmed_mean"
     ),
-    "mean, stages": Arm("mean, own groups of all stages", rule="mean", stages=True),
+    "mean, rising": Arm("mean, the rate rises by half of the recipe's with each update", rule="mean", rise=0.5),
+    "mean, stages": Arm(
+        "mean, whole rounds of the recipe, each on its own groups of all stages", rule="mean", stages=True
+    ),
+    "mean, stages, rising": Arm(
+        "mean, whole rounds, own groups of all stages, the rate rises by half of the recipe's with each update",
+        rule="mean",
+        stages=True,
+        rise=0.5,
+    ),
     "both, trimmed, stages": Arm(
-        "trimmed mean with three others, drawn; groups of all stages, as many fetched as answered: a recipe's default",
+        "trimmed mean with three others, drawn; whole rounds, own and fetched groups of all stages: a recipe's default",
         fetched=1.0,
         rule="trimmed_mean",
         fetch_peers=3,
@@ -174,7 +187,7 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
     ],
     "tiny": [
         ("alone", (1,), (2e-4, 4e-4, 1e-4, 8e-4)),
-        ("mean", (4,), (8e-4, 4e-4, 1.6e-3, 2e-4)),
+        ("mean", (4,), (8e-4, 4e-4, 1.6e-3, 2e-4, 3.2e-3)),
         ("trimmed", (4,), (8e-4, 4e-4, 1.6e-3)),
         ("trimmed, negated", (4,), (8e-4, 4e-4)),
         ("added", (4,), (4e-4, 2e-4, 8e-4)),
@@ -215,6 +228,9 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("trimmed, steps, negated", (4,), (8e-4, 4e-4)),
         ("both, steps", (8,), (8e-4, 4e-4)),
         ("mean, steps", (8,), (8e-4, 4e-4)),
+        ("mean, rising", (4,), (1.6e-3, 3.2e-3)),
+        ("mean, stages", (4,), (1.6e-3, 3.2e-3)),
+        ("mean, stages, rising", (4,), (1.6e-3, 3.2e-3)),
         ("alone, steps", (1,), (2e-4, 1e-4, 4e-4)),
         ("alone, practice", (1,), (4e-4, 8e-4)),
         ("mean, practice", (4,), (8e-4,)),

@@ -80,7 +80,6 @@ class _Run:
 
     def _peer(self, index: int, device: str | None) -> Peer:
         learner = learner_of(self.job.model, index % self.arm.models, device)
-        learner.set_learning_rate(self.job.learning_rate)
         learner._updater._trainer.fetched_ratio_cap = self.arm.fetched_ratio_cap
         state = {name: tuple(torch.zeros_like(tensor) for tensor in tensors) for name, tensors in live(learner).items()}
         recipe = self._recipe
@@ -92,12 +91,20 @@ class _Run:
             state[name][0].copy_(weight)
         return Peer(learner, recipe, state, steps=self.arm.steps if isinstance(self.arm.steps, int) else 1)
 
+    def _rate(self) -> float:
+        """Of the next update."""
+        if math.isinf(self.arm.rise):
+            return self.job.learning_rate
+        return min(self.job.learning_rate, self._recipe.grpo.learning_rate * (1 + self.arm.rise * (self.round - 1)))
+
     def play_round(self) -> None:
         self.round += 1
+        for peer in self._peers:
+            peer.learner.set_learning_rate(self._rate())
         whole: WholeRound | None = None
         if self.arm.stages:
             whole = WholeRound(self._recipe, self._assigner, self.round, self._seed("round"), self._peers)
-            rewards = [whole.rewards(index) for index in range(len(self._peers))]
+            rewards = whole.rewards()
         else:
             sampled = [self._sample(index, peer) for index, peer in enumerate(self._peers)]
             if self.arm.poison:

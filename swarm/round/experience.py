@@ -239,19 +239,20 @@ def choose(
 
     The fetched ones come in batches, of which the next is asked for only while there is room. Of a batch those are
     taken that say most: rewards that divide them most evenly, on prompts that are not in the update yet. The round's
-    seed parts equals, and no author has more than its share where a batch has several. All are of this round.
+    seed parts equals, and no author has more than its share where there are several. All are of this round.
     """
     mine = [group for group in own if _can_teach(group, dropped)]
     seen = {group.prompt for group in mine}
     taken: Counter[str] = Counter()
+    authors: set[str] = set()
     chosen: list[Group] = []
     batches = iter(fetched)
     while len(chosen) < limit and (batch := next(batches, None)) is not None:
         usable = [group for group in batch if _can_teach(group, dropped)]
         usable.sort(key=lambda group: draw(seed, "external", me, group.author, group.stage, group.task))
         usable.sort(key=lambda group: evenness(group.rewards), reverse=True)
-        several = len({group.author for group in batch}) > 1
-        cap = max(1, math.floor(limit * recipe.sharing.author_share)) if several else limit
+        authors |= {group.author for group in batch}
+        cap = max(1, math.floor(limit * recipe.sharing.author_share)) if len(authors) > 1 else limit
         before = len(chosen)
         for novel in (True, False):
             for group in usable:

@@ -234,9 +234,9 @@ class Merger:
                 ages = [self._clock.start(number) - self._clock.start(notes[peer].round) for peer in merged.partners]
                 report.staleness_s = round(statistics.fmean(ages), 1)
         self._stride.leave(self._learner.delta())
-        self._learner.set_learning_rate(
-            learning_rate(self._recipe.grpo.learning_rate, 1 + report.merged, settings.learning_rate_power)
-        )
+        most = 1 + settings.learning_rate_rise * self._learner.updates
+        base, power = self._recipe.grpo.learning_rate, settings.learning_rate_power
+        self._learner.set_learning_rate(learning_rate(base, 1 + report.merged, power, most))
         self.steps = steps(settings.steps, 1 + report.merged)
         report.merge_refused = dict(refused)
         report.help = estimate(self._gains, settings.validation)

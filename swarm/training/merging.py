@@ -140,13 +140,17 @@ def combine(rule: MergeRule, deltas: Sequence[Delta], rewards: Sequence[float]) 
     return {name: _combine(rule, torch.stack([delta[name] for delta in deltas]), rewards) for name in deltas[0]}
 
 
-def learning_rate(base: float, contributors: int, power: float) -> float:
+def learning_rate(base: float, contributors: int, power: float, most: float = math.inf) -> float:
     """The rate for an update whose result is merged from so many deltas, the own one included: base * n ** power.
 
     Averaging n independent updates divides the variance of their sum by n; with power 1/2 the noise of a step stays
     what it is for a peer alone.
+
+    Args:
+        most: times `base`, whatever the number of peers. Adam's first steps are as long as the rate allows, however
+            small the gradient: at the rate of many, a few of them can ruin a model.
     """
-    return base * max(1, contributors) ** power
+    return base * min(most, max(1, contributors) ** power)
 
 
 def steps(how: Literal["one", "per_peer"], contributors: int) -> int:

@@ -37,7 +37,9 @@ class Player:
         self.me = identity.peer_id
         self.network = SimulatedNetwork(ether, identity)
         self.learner = Learner.load(obtain("tiny", print), TINY.model, TINY.grpo, seed=1, device="cpu", threads=1)
-        recipe = TINY.model_copy(update={"merging": Merging(**{"validation": 0, "steps": "per_peer", **settings})})
+        recipe = TINY.model_copy(
+            update={"merging": Merging(**{"validation": 0, "steps": "per_peer", "learning_rate_rise": 1.0, **settings})}
+        )
         self.merger = Merger(peer_id=self.me, recipe=recipe, clock=clock, learner=self.learner, network=self.network)
 
     def practise(self, text="sun>", right="nus", step=1.0):
@@ -264,6 +266,17 @@ def test_help_needs_some_merges_and_narrows():
     assert few["low"] < many["low"] < 0.1 < many["high"] < few["high"] and many["rounds"] == 30
 
 
+def test_the_rate_of_several_is_reached_step_by_step(ether):
+    one, other = Player(ether, 1, learning_rate_rise=0.15), Player(ether, 2)
+    rates = []
+    for _ in range(4):
+        other.practise("cat>", "tac").merge()
+        one.practise().merge()
+        rates.append(one.rate / RATE)
+    assert rates == pytest.approx([1.15, 1.3, 2**0.5, 2**0.5])
+    assert one.learner.updates == 4, "of this peer: whoever joins others late has an optimiser that knows nothing yet"
+
+
 def group(author, task, rewards, prompt=None):
     return Group("answer", author, task, prompt or (task,), (), rewards)
 
@@ -307,6 +320,9 @@ def test_fetched_groups_are_asked_for_only_while_there_is_room():
     assert chosen(2) == [even, known] and len(asked) == 1, "known, but of the earlier batch"
     assert chosen(3) == [even, known, uneven] and len(asked) == 2
     assert len(chosen(9)) == 4 and len(asked) == 3
+    dull, crowd = [group("a", 4, (0.0, 0.0)), group("b", 5, (0.0, 0.0))], [group("a", n, (1.0, 0.0)) for n in (6, 7, 8)]
+    picked = choose(TINY, b"seed", "me", mine, [dull, crowd], Counter(), 4)[1:]
+    assert len(picked) == 2, "no author has more than its share in all batches together"
 
 
 def test_fetched_groups_keep_to_the_time_that_is_left():

@@ -169,6 +169,7 @@ def test_the_rate_follows_the_number_of_peers():
     assert learning_rate(1e-4, 1, 0.5) == 1e-4
     assert learning_rate(1e-4, 4, 0.5) == pytest.approx(2e-4)
     assert learning_rate(1e-4, 4, 0.0) == 1e-4
+    assert learning_rate(1e-4, 8, 1.0) == pytest.approx(8e-4) and learning_rate(1e-4, 8, 1.0, 2.5) == 2.5e-4
 
 
 def test_more_peers_make_more_steps_of_one_update_if_the_recipe_says_so():
