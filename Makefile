@@ -107,7 +107,7 @@ bench: model  ## the numbers of the README, written to bench/results/ (15 minute
 bench-judging: $(READY)  ## every adversary of the judging simulator, to bench/results/judging.md (3 core-hours)
 	$(BIN)/python -m bench.judging --minutes 240
 
-bench-collective: model  ## what peers gain from each other, into bench/results/ (on 2 cores an hour, and about one more for each of SMOLLM_SEEDS)
+bench-collective: model  ## what peers gain from each other, into bench/results/ (on 2 cores over an hour, and about one more for each of SMOLLM_SEEDS)
 	$(BIN)/python -m bench.collective --model tiny --rounds 60 --jobs 2 --seeds 2 $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --model tiny --rounds 60 --jobs 2 --best-rates $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m bench.collective --model smollm2 --jobs 2 --measure-every 2 --seeds $(SMOLLM_SEEDS) \
