@@ -53,21 +53,13 @@ class WholeRound:
         return writer.answers(self._number, answers, "none")
 
     def _criticise(self, name: str, learner: Learner, reader: Reader, writer: RecordWriter) -> CritiqueRecord:
-        work = {
-            item: (reader.task(item.author, item.task), reader.answer_texts(item.author, item.task))
-            for item, judges in self._assigned.items()
-            if name in judges
-        }
+        work = reader.to_judge(name, self._assigned)
         critiques = stages.critique(learner, self._recipe, work, self._seed + name.encode())
         return writer.critiques(self._number, critiques, "none")
 
     def _revise(self, name: str, learner: Learner, reader: Reader, writer: RecordWriter) -> RevisionRecord:
         items = reader.criticised(name, self._assigned)
-        work = [
-            (reader.task(name, item.task), reader.answer_texts(name, item.task)[item.sample], [*texts.values()])
-            for item, texts in items
-        ]
-        revisions = stages.revise(learner, self._recipe, work, self._seed + name.encode())
+        revisions = stages.revise(learner, self._recipe, reader.to_revise(name, items), self._seed + name.encode())
         return writer.revisions(self._number, items, revisions, "none")
 
     def _reader(self, name: str) -> Reader:

@@ -301,7 +301,7 @@ class Merging(Section):
     learning_rate_power: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The learning rate is `grpo.learning_rate` times (peers in the last merge, this one included) to this power."""
     learning_rate_rise: Annotated[float, Field(gt=0, le=1000)] = 0.5
-    """With each step of the optimiser the rate rises by so many times `grpo.learning_rate` at most."""
+    """After n steps of the optimiser the rate is at most 1 + n times this, times `grpo.learning_rate`."""
 
 
 class Timing(Section):

@@ -208,11 +208,7 @@ class Driver:
 
         # critique
         with self._stage(report, number, "critique"):
-            work = {
-                item: (reader.task(item.author, item.task), reader.answer_texts(item.author, item.task))
-                for item, judges in assigned.items()
-                if self._peer_id in judges and item.author in book.answers
-            }
+            work = reader.to_judge(self._peer_id, assigned)
             critiques = critique(self._learner, self._recipe, work, seed + self._noise)
             committed = publish(self._writer.critiques(number, critiques, self._level()))
             report.critiques = sum(len(piece.completions) for piece in critiques)
@@ -229,7 +225,8 @@ class Driver:
         # revise
         with self._stage(report, number, "revise"):
             own_items = reader.criticised(self._peer_id, assigned)
-            revisions = self._revise(reader, own_items, seed)
+            criticised = reader.to_revise(self._peer_id, own_items)
+            revisions = revise(self._learner, self._recipe, criticised, seed + self._noise)
             committed = publish(self._writer.revisions(number, own_items, revisions, self._level()))
             report.revisions = sum(map(len, revisions))
         collect(committed, lambda peers: authors & set(peers), lambda: company.expected() & authors, read_ahead)
@@ -331,15 +328,6 @@ class Driver:
             assert self._weights is not None
             return self._weights.check(record, lambda: reader.replay_one(record, self._peer_id))
         return reader.replay_one(record, self._peer_id)
-
-    def _revise(
-        self, reader: Reader, items: Sequence[tuple[Item, dict[str, str]]], seed: bytes
-    ) -> list[list[Completion]]:
-        work = []
-        for item, critiques in items:
-            first = reader.answer_texts(self._peer_id, item.task)[item.sample]
-            work.append((reader.task(self._peer_id, item.task), first, list(critiques.values())))
-        return revise(self._learner, self._recipe, work, seed + self._noise)
 
     def _learn(self, reader: Reader, book: Book, seed: bytes, report: RoundReport) -> dict[str, float]:
         """Update on own and fetched groups; the mean reward of the answers of each author."""

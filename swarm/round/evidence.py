@@ -163,6 +163,23 @@ class Evidence:
                     found.append((item, critiques))
         return found[: self._recipe.stages.revise.groups]
 
+    def to_judge(self, judge: str, assigned: Mapping[Item, Sequence[str]]) -> dict[Item, tuple[Task, list[str]]]:
+        """What a judge was drawn for and can read: for each item its task and all answers of its author to it."""
+        return {
+            item: (self.task(item.author, item.task), self.answer_texts(item.author, item.task))
+            for item, judges in assigned.items()
+            if judge in judges and item.author in self._book.answers
+        }
+
+    def to_revise(
+        self, author: str, items: Sequence[tuple[Item, Mapping[str, str]]]
+    ) -> list[tuple[Task, str, list[str]]]:
+        """Task, first answer and critiques of each of the items that `criticised` found."""
+        return [
+            (self.task(author, item.task), self.answer_texts(author, item.task)[item.sample], list(critiques.values()))
+            for item, critiques in items
+        ]
+
     def truth_or_jury(self, author: str, task_number: int, sample: int, *, without: str = "") -> float | None:
         """How right an answer is, in [0, 1]: by the verifier, else by the jury without one judge, else None."""
         task = self.task(author, task_number)

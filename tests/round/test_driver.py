@@ -241,6 +241,18 @@ def test_what_is_read_ahead_is_not_read_again(bench, monkeypatch):
     others = set(bench.learners) - {me}
     assert sum(reader(merged=others)[0].read_ahead(me, 100)) == 4, "those of merged peers are not for the update"
     assert sum(reader()[0].read_ahead(me, 0)) == 4, "where the answers of others are enough"
+    means = {
+        group.author: [reward for one in found for reward in one.rewards]
+        for found in expected
+        for group in found
+        if group.stage == "answer"
+    }
+    assert ahead.answer_means() == {author: pytest.approx(sum(rs) / len(rs)) for author, rs in means.items()}
+    first, *rest = ahead.fetched(me)
+    assert {group.stage for group in first} == {"answer", "revise"}, "what has to be read comes last, by author"
+    assert [({one.author for one in batch} <= others, {one.stage for one in batch}) for batch in rest] == (
+        [(True, {"critique"})] * 2
+    )
     monkeypatch.setattr(experience, "verdicts", None)
     assert [ahead.groups(record) for record in book.records()] == expected
 
