@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.lifetime import start
+
 ROOT = Path(__file__).parents[2]
 Event = dict
 
@@ -24,7 +26,7 @@ class PeerProcess:
     ) -> None:
         self.events: list[Event] = []
         self._changed = threading.Condition()
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, "-m", module, "--plain", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

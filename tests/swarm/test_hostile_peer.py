@@ -9,20 +9,20 @@ import threading
 
 import psutil
 
+from tests.lifetime import start
 from tests.swarm.processes import ROOT, PeerProcess
 
 ROUNDS = 12
 
 
 def start_hostile(invite, home):
-    process = subprocess.Popen(
+    return start(
         [sys.executable, "-m", "tests.swarm.hostile_peer", invite, str(home)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    return process
 
 
 def test_the_others_go_on(tmp_path):

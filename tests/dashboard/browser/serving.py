@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.lifetime import start
+
 START_S = 60
 STOP_S = 15
 
@@ -24,7 +26,7 @@ class Serving:
     def start(self) -> None:
         """Returns when it listens."""
         command = [sys.executable, "-m", "swarm", "dashboard", "--home", self.home, "--port", str(self.port), "--plain"]
-        self._process = subprocess.Popen([*command, *self._flags], stdout=subprocess.PIPE, text=True)
+        self._process = start([*command, *self._flags], stdout=subprocess.PIPE, text=True)
         late = threading.Timer(START_S, self._process.kill)
         late.start()
         assert self._process.stdout is not None
