@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from swarm.recipe.schema import MergeRule
+from swarm.recipe.schema import LearnFrom, MergeRule
 from swarm.training.loss import FETCHED_RATIO_CAP
 
 
@@ -18,6 +18,8 @@ class Arm:
     """Sampled by each peer itself. With less than 1 there are more rounds, so that local generation is equal."""
     fetched: float = 0.0
     """Of other peers, in each update."""
+    learn_from: LearnFrom = "all"
+    """What of these: see `swarm.recipe.schema.Sharing`."""
     rule: MergeRule = "none"
     every: int = 1
     """Rounds between two merges."""
@@ -80,9 +82,7 @@ ARMS = {
     "trimmed, checked": Arm("trimmed mean, kept if 32 fresh answers do not fall", rule="trimmed_mean", validation=32),
     "both": Arm("mean, and as many fetched groups as own", fetched=1.0, rule="mean"),
     "both, half": Arm("mean, and half as many fetched groups as own", fetched=0.5, rule="mean"),
-    "both, trimmed": Arm(
-        "trimmed mean, and as many fetched groups as own: the default of a recipe", fetched=1.0, rule="trimmed_mean"
-    ),
+    "both, trimmed": Arm("trimmed mean, and as many fetched groups as own", fetched=1.0, rule="trimmed_mean"),
     "mean, rising": Arm("mean, the rate rises by half of the recipe's with each update", rule="mean", rise=0.5),
     "mean, stages": Arm(
         "mean, whole rounds of the recipe, each on its own groups of all stages", rule="mean", stages=True
@@ -94,7 +94,16 @@ ARMS = {
         rise=0.5,
     ),
     "both, trimmed, stages": Arm(
-        "trimmed mean with three others, drawn; whole rounds, own and fetched groups of all stages: a recipe's default",
+        "trimmed mean with three others, drawn; whole rounds, own groups and winners of fetched ones of all stages: a "
+        "recipe's default",
+        fetched=1.0,
+        learn_from="winners",
+        rule="trimmed_mean",
+        fetch_peers=3,
+        stages=True,
+    ),
+    "both, trimmed, stages, all": Arm(
+        "the same, with whole fetched groups",
         fetched=1.0,
         rule="trimmed_mean",
         fetch_peers=3,
@@ -132,6 +141,32 @@ ARMS["both, trimmed, negated"] = Arm(
 for _name in ("added, lies", "both, trimmed, negated"):
     ARMS[f"{_name}, cap 10"] = replace(
         ARMS[_name], about=f"{_name}, with fetched tokens up to a probability ratio of 10", fetched_ratio_cap=10.0
+    )
+for _name in (
+    "added",
+    "both",
+    "both, trimmed",
+    "both, steps",
+    "added, lies",
+    "both, trimmed, negated",
+    "added, own tasks",
+    "added, two models",
+):
+    ARMS[f"{_name}, winners"] = replace(
+        ARMS[_name], about=f"{_name}, of fetched groups only the winners", learn_from="winners"
+    )
+for _name, _times in (
+    ("both", 2),
+    ("both", 3),
+    ("added", 3),
+    ("both, trimmed, negated", 3),
+    ("both, steps", 3),
+    ("added, two models", 3),
+):
+    ARMS[f"{_name}, winners, x{_times}"] = replace(
+        ARMS[f"{_name}, winners"],
+        about=f"the same, {_times} times as many fetched groups as own",
+        fetched=float(_times),
     )
 ARMS["trimmed, checked, negated"] = Arm(
     "trimmed mean, checked, one peer sends negated weights", rule="trimmed_mean", poison="negated", validation=32
@@ -183,6 +218,13 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("4/4", (4,), (5e-4,)),
         ("mean, own tasks", (4,), (1e-3, 5e-4)),
         ("alone, own tasks", (2,), (5e-4, 2.5e-4)),
+        ("added, own tasks", (4,), (5e-4,)),
+        ("alone, two models", (2,), (2.5e-4, 5e-4, 1.25e-4)),
+        ("added, two models", (2,), (2.5e-4, 5e-4, 1.25e-4)),
+        ("both, winners", (4,), (5e-4, 1e-3)),
+        ("both, trimmed, negated, winners", (4,), (5e-4,)),
+        ("added, two models, winners", (2,), (2.5e-4, 5e-4, 1.25e-4)),
+        ("both, winners, x2", (4,), (5e-4,)),
         ("alone, unfiltered", (1,), (5e-4,)),
     ],
     "tiny": [
@@ -240,6 +282,23 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("added, own tasks", (4,), (4e-4, 2e-4)),
         ("alone, two models", (2,), (2e-4, 1e-4, 4e-4)),
         ("added, two models", (4,), (2e-4, 1e-4, 4e-4)),
+        ("added, two models, winners", (4,), (4e-4, 2e-4, 8e-4)),
+        ("added, winners", (4,), (8e-4, 4e-4, 2e-4)),
+        ("added, lies, winners", (4,), (4e-4, 8e-4)),
+        ("added, own tasks, winners", (4,), (4e-4, 8e-4, 2e-4)),
+        ("both, winners", (4,), (8e-4, 4e-4, 1.6e-3)),
+        ("both, winners", (8,), (1.6e-3,)),
+        ("both, trimmed, winners", (4,), (8e-4, 4e-4)),
+        ("both, trimmed, negated, winners", (4,), (8e-4, 4e-4)),
+        ("both, steps, winners", (4,), (4e-4, 8e-4)),
+        ("added, winners, x3", (4,), (8e-4,)),
+        ("both, winners, x2", (4,), (8e-4,)),
+        ("both, winners, x3", (4,), (8e-4, 4e-4)),
+        ("both, trimmed, negated, winners, x3", (4,), (8e-4,)),
+        ("both, steps, winners, x3", (4,), (8e-4,)),
+        ("added, two models, winners, x3", (4,), (4e-4, 8e-4)),
+        ("both, trimmed, stages", (4,), (8e-4, 4e-4)),
+        ("both, trimmed, stages, all", (4,), (8e-4, 4e-4)),
     ],
 }
 SIZES = {"smollm2": (25, 4), "tiny": (100, 8)}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from bench import gemma
 from swarm.recipe import catalogue
-from swarm.recipe.schema import GymSource, Heldout, ItemSource, Recipe
+from swarm.recipe.schema import GymSource, Heldout, ItemSource, LearnFrom, Recipe
 from swarm.training import tiny
 from swarm.training.cache import make_once
 from swarm.training.learner import Learner
@@ -77,13 +78,16 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def recipe_of(model: str) -> Recipe:
+def recipe_of(model: str, models: int = 1, learn_from: LearnFrom = "winners") -> Recipe:
+    """The recipe of a run with so many starting models; several have no chat template in common."""
     recipe = catalogue.find(RECIPES[model])
     answer = recipe.stages.answer.model_copy(update={"samples": SAMPLES})
     return recipe.model_copy(
         update={
             "heldout": Heldout(count=HELDOUT, seed=recipe.heldout.seed),
             "stages": recipe.stages.model_copy(update={"answer": answer}),
+            "prompts": recipe.prompts.model_copy(update={"chat": recipe.prompts.chat and models == 1}),
+            "sharing": recipe.sharing.model_copy(update={"learn_from": learn_from}),
             "grpo": recipe.grpo.model_copy(update={"micro_batch": 256}),
         }
     )
@@ -99,7 +103,7 @@ def sources_of(model: str, recipe: Recipe) -> Sequence[GymSource | ItemSource]:
 @lru_cache(maxsize=4)
 def learner_of(model: str, which: int, device: str | None) -> Learner:
     recipe = recipe_of(model)
-    folder = _other_tiny() if which else obtain(recipe.model.id, print)
+    folder = OTHER[model]() if which else obtain(recipe.model.id, print)
     return Learner.load(
         folder, recipe.model, recipe.grpo, seed=recipe.heldout.seed % MAX_SEED, device=device, threads=1
     )
@@ -122,6 +126,10 @@ def _other_tiny() -> Path:
             tiny.SEED = usual
 
     return make_once(f"tiny-{tiny.VERSION}-other", 10_000_000, build, print)
+
+
+OTHER = {"tiny": _other_tiny, "smollm2": gemma.obtain}
+"""The second starting model, where peers have two."""
 
 
 def live(learner: Learner) -> State:

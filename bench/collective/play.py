@@ -17,6 +17,7 @@ from bench.collective.product import merge_products
 from bench.collective.rounds import WholeRound
 from swarm.judging.scores import advantages, is_informative
 from swarm.recipe.prompts import answer_prompt
+from swarm.recipe.schema import LearnFrom
 from swarm.recipe.tasks import Task, derive_tasks, heldout_tasks
 from swarm.recipe.verifiers import verify
 from swarm.round import heldout
@@ -35,12 +36,13 @@ class Sampled:
     """One prompt's completions with the rewards that the verifier gives."""
 
     author: int
+    task: Task
     prompt: tuple[int, ...]
     completions: Sequence[Completion]
     rewards: list[float]
 
-    def training(self, me: int, scale: float, other_model: bool) -> TrainingGroup:
-        return TrainingGroup(
+    def training(self, me: int, scale: float, other_model: bool, learn_from: LearnFrom) -> TrainingGroup:
+        whole = TrainingGroup(
             prompt=self.prompt,
             completions=tuple((one.tokens, one.logprobs) for one in self.completions),
             advantages=tuple(scale * value for value in advantages(self.rewards, scale=True)),
@@ -48,6 +50,7 @@ class Sampled:
             temperature=1.0,
             rescored=other_model,
         )
+        return whole if whole.own or learn_from == "all" else whole.winners()
 
 
 def play(job: Job, device: str | None, deadline: float, measure_every: int | None = None) -> dict[str, Any] | None:
@@ -69,7 +72,7 @@ class _Run:
         self.job = job
         self.rounds = round(job.rounds / self.arm.own)
         self.round = 0
-        self._recipe = recipe_of(job.model)
+        self._recipe = recipe_of(job.model, self.arm.models, self.arm.learn_from)
         self._starts = [start_of(job.model, index % self.arm.models, device) for index in range(job.peers)]
         self._peers = [self._peer(index, device) for index in range(job.peers)]
         self._honest = self._peers[:-1] if self.arm.poison else self._peers
@@ -136,7 +139,7 @@ class _Run:
             )
         peer.generated += sum(map(len, drawn))
         return [
-            Sampled(index, prompt, found, [verify(peer.recipe, task, one.text) for one in found])
+            Sampled(index, task, prompt, found, [verify(peer.recipe, task, one.text) for one in found])
             for task, prompt, found in zip(tasks, prompts, drawn, strict=True)
         ]
 
@@ -146,14 +149,34 @@ class _Run:
     def _batch(self, me: int, sampled: list[list[Sampled]], count: int) -> list[TrainingGroup]:
         own = [group for group in sampled[me] if is_informative(group.rewards)]
         others = [
-            group for groups in sampled for group in groups if group.author != me and is_informative(group.rewards)
+            read
+            for groups in sampled
+            for group in groups
+            if group.author != me and is_informative((read := self._in_own_tokens(me, group)).rewards)
         ]
         draw = random.Random(self._seed("fetch", me))
         taken = draw.sample(others, min(len(others), count))
         # Rows without advantage add nothing but to dapo's denominator, the number of tokens.
         scale = 1.0 if self.arm.filtered else _tokens(own) / max(1, _tokens(sampled[me]))
         learner = self._peers[me].learner
-        return [group.training(me, scale, self._peers[group.author].learner is not learner) for group in (*own, *taken)]
+        return [
+            group.training(me, scale, self._peers[group.author].learner is not learner, self.arm.learn_from)
+            for group in (*own, *taken)
+        ]
+
+    def _in_own_tokens(self, me: int, group: Sampled) -> Sampled:
+        """A group of another tokenizer, read by its texts as a swarm's peers do; what is too long so is left out."""
+        reader, author = self._peers[me], self._peers[group.author]
+        if reader.learner.tokenizer_fingerprint == author.learner.tokenizer_fingerprint:
+            return group
+        limit = self._recipe.stages.answer.max_new_tokens
+        fitting = [
+            (Completion(tokens, (0.0,) * len(tokens), one.finished, one.text), reward)
+            for one, reward in zip(group.completions, group.rewards, strict=True)
+            if (tokens := reader.learner.completion_tokens(one.text, one.finished, limit)) is not None
+        ]
+        completions, rewards = [one for one, _ in fitting], [reward for _, reward in fitting]
+        return Sampled(group.author, group.task, _encode(reader, group.task), completions, rewards)
 
     def _merge(self, means: list[float]) -> None:
         deltas: list[Delta] = []
@@ -250,7 +273,7 @@ class _Run:
             Completion(one.tokens, tuple(-10 * draw.random() for _ in one.tokens), one.finished, one.text)
             for one in group.completions
         ]
-        return Sampled(group.author, group.prompt, lied, group.rewards)
+        return Sampled(group.author, group.task, group.prompt, lied, group.rewards)
 
     def _mean_moments(self) -> dict[str, list[torch.Tensor]]:
         states = [peer.state for peer in self._honest]
@@ -267,10 +290,12 @@ class _Run:
     def result(self, complete: bool) -> dict[str, Any]:
         honest = self._honest
         share = len(honest)
+        finals = [self._measure(peer) for peer in honest] if complete else []
         return {
             "played": self.round,
             "curve": self.curve,
-            "final": round(sum(map(self._measure, honest)) / share, 4) if complete else None,
+            "final": round(sum(finals) / share, 4) if complete else None,
+            "finals": finals,
             "rewards": [round(reward, 4) for reward in self.rewards],
             "generated": sum(peer.generated for peer in honest) / share,
             "trained_rows": sum(peer.trained_rows for peer in honest) / share,

@@ -98,6 +98,7 @@ def _section(model: str, rounds: int, results: Sequence[Result]) -> Iterator[str
             yield _row(setting, runs[setting], runs[alone] if alone else [], best=setting == best)
     yield ""
     yield from _pace(runs)
+    yield from _by_model(runs)
     yield "The best rate of each arm is in bold. Arms:"
     yield ""
     for arm in dict.fromkeys(arm for arm, _, _ in runs):
@@ -166,6 +167,25 @@ def _pace(runs: dict[Setting, list[Result]]) -> Iterator[str]:
         if ARMS[arm].solo == ("alone", 1) and peers > 1:
             cells = [_times(_soonest(runs, arm, peers, target), at) for target, at in zip(targets, alone, strict=True)]
             yield f"| {arm} | {peers} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _by_model(runs: dict[Setting, list[Result]]) -> Iterator[str]:
+    """The accuracy of each starting model at the end, where peers have several."""
+    mixed = {key: [one for one in runs[key] if "finals" in one] for key in sorted(runs) if ARMS[key[0]].models > 1}
+    mixed = {key: results for key, results in mixed.items() if results}
+    if not mixed:
+        return
+    yield "Held-out at the end by starting model, where peers have two:"
+    yield ""
+    yield "| arm | peers | rate | seeds | first | second |"
+    yield "|---|---|---|---|---|---|"
+    for (arm, peers, rate), results in mixed.items():
+        finals = [
+            _interval([statistics.fmean(one["finals"][which :: ARMS[arm].models]) for one in results])
+            for which in range(ARMS[arm].models)
+        ]
+        yield f"| {arm} | {peers} | {rate:g} | {len(results)} | {' | '.join(finals)} |"
     yield ""
 
 

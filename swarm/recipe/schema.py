@@ -21,6 +21,7 @@ MAX_ITEMS = 100_000
 STAGES = ("answer", "critique", "revise")
 Stage = Literal["answer", "critique", "revise"]
 MergeRule = Literal["none", "mean", "median", "trimmed_mean", "reward_weighted"]
+LearnFrom = Literal["winners", "all"]
 
 _PROMPT_FIELDS = {
     "answer": {"question", "subject"},
@@ -272,6 +273,11 @@ class Sharing(Section):
     other_models: Literal["rescore", "drop"] = "rescore"
     """What is done with groups of peers that train another model: rescore reads their texts in the own tokens and takes
     the present policy for the one that wrote them; drop learns from the same model only."""
+    learn_from: LearnFrom = "winners"
+    """What of a fetched group is learned from: winners takes its completions with a positive advantage as if the
+    present policy had written them (the positive half of TOPR, arXiv:2503.14286), whatever log-probabilities came with
+    them; all takes the others, too, and corrects each token by the ratio of its present probability to that under which
+    it was sampled (docs/collective.md)."""
     merged_peers: Literal["train", "skip"] = "train"
     """What is done with groups of peers whose weights were in the last merge: train learns from them as from others';
     skip leaves them out, as what they taught their author came with the weights: updates are shorter, and at the rate

@@ -287,14 +287,16 @@ def affordable_groups(recipe: Recipe, wanted: int, own: int, seconds_per_group: 
 
 def training_group(recipe: Recipe, group: Group, me: str) -> TrainingGroup:
     """A group as the update takes it."""
-    return TrainingGroup(
+    own = group.author == me
+    whole = TrainingGroup(
         prompt=group.prompt,
         completions=tuple((rollout.tokens, rollout.logprobs) for rollout in group.rollouts),
         advantages=tuple(advantages(group.rewards, scale=recipe.grpo.scale_advantages)),
-        own=group.author == me,
+        own=own,
         temperature=getattr(recipe.stages, group.stage).temperature,
         rescored=group.rescored,
     )
+    return whole if own or recipe.sharing.learn_from == "all" else whole.winners()
 
 
 def mean_rewards(groups: Sequence[Group]) -> dict[str, float]:

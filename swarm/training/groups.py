@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swarm.training.layout import Tokens
 
@@ -19,8 +19,12 @@ class TrainingGroup:
     """Sampled here, by the present weights."""
     temperature: float
     rescored: bool = False
-    """Sampled by a model of another family: the present weights say how likely its tokens were, whatever stands in
-    `completions`, so that the ratio begins at 1."""
+    """The present weights say how likely its tokens were, whatever stands in `completions`, so that the ratio begins
+    at 1: of a model of another family, or of an author whose log-probabilities are not asked for."""
+
+    def winners(self) -> "TrainingGroup":
+        """Only its completions with a positive advantage teach, as if the present weights had written them."""
+        return replace(self, advantages=tuple(max(0.0, value) for value in self.advantages), rescored=True)
 
     def flaw(self, vocabulary: int) -> str | None:
         """Why this group cannot be trained on, in a few words; None if it can."""

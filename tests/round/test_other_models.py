@@ -1,5 +1,7 @@
 """Experience of peers that train another model: by their texts, as if the present policy had written them."""
 
+from dataclasses import replace
+
 import pytest
 
 from swarm.judging.calibration import calibrate
@@ -79,6 +81,18 @@ def test_a_group_of_which_one_rollout_fits_teaches_nothing(played):
     group = record.groups[0].model_copy(update={"rollouts": (record.groups[0].rollouts[0], *long)})
     found, dropped = groups(played, record.model_copy(update={"groups": (group, *record.groups[1:])}))
     assert len(found) == len(record.groups) - 1 and dropped == {"too long in these tokens": 1}
+
+
+def test_of_fetched_groups_only_the_winners_teach_unless_the_recipe_wants_all(played):
+    bench, _, record = played
+    found, _ = groups(played, record)
+    group = replace(found[0], rewards=(1.0, *[0.0] * (len(found[0].rollouts) - 1)))
+    fetched, own = training_group(bench.recipe, group, "me"), training_group(bench.recipe, group, group.author)
+    assert fetched.rescored and fetched.advantages[0] > 0 and set(fetched.advantages[1:]) == {0.0}
+    assert own.own and not own.rescored and own.advantages[0] == fetched.advantages[0] and max(own.advantages[1:]) < 0
+    sharing = bench.recipe.sharing.model_copy(update={"learn_from": "all"})
+    whole = training_group(bench.recipe.model_copy(update={"sharing": sharing}), group, "me")
+    assert whole == replace(own, own=False)
 
 
 def test_the_policy_learns_from_them_whatever_their_author_said_of_probabilities(played):

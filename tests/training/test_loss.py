@@ -101,6 +101,14 @@ def test_rescored_groups_begin_at_ratio_one_whatever_their_author_wrote(load):
     assert learner.update(groups).mean_ratio_drift == 0
 
 
+def test_winners_pull_with_their_advantage_and_nothing_else_of_their_group_does(load):
+    learner = load()
+    groups = [dataclasses.replace(group, own=False).winners() for group in experience(learner, shift=-2.0)]
+    compare(learner, groups, "dapo")
+    rows = rows_of(groups)
+    assert rows and all(row.advantage > 0 and row.rescored for row in rows)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_shared_prompts_and_checkpointing_give_the_gradient_of_single_rows(load, monkeypatch, checkpointing):
     learner = load()
