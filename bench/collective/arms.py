@@ -103,7 +103,7 @@ ARMS = {
         stages=True,
     ),
     "both, trimmed, stages, all": Arm(
-        "the same, with whole fetched groups",
+        "trimmed mean with three others, drawn; whole rounds, own and whole fetched groups of all stages",
         fetched=1.0,
         rule="trimmed_mean",
         fetch_peers=3,
@@ -165,7 +165,7 @@ for _name, _times in (
 ):
     ARMS[f"{_name}, winners, x{_times}"] = replace(
         ARMS[f"{_name}, winners"],
-        about=f"the same, {_times} times as many fetched groups as own",
+        about=f"{_name}, winners, {_times} times as many fetched groups as own",
         fetched=float(_times),
     )
 ARMS["trimmed, checked, negated"] = Arm(
