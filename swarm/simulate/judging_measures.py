@@ -121,7 +121,8 @@ def ceiling(judged: Sequence[Judged], honest: Set[str]) -> float | None:
 
 def naive_points(rule: Rule, judged: Sequence[Judged]) -> tuple[dict[Answer, float], dict[str, float]]:
     """Labels and points under a naive rule: an author earns the mean label of each of its groups, a judge the mean
-    agreement on each item, so that an item is worth at most a point, as with the real rule."""
+    agreement on each item, so that an item is worth at most a point, as with the real rule. The order of what was
+    judged does not matter, down to the last bit, so that ties stay ties."""
     labels: dict[Answer, float] = {}
     earned: dict[tuple[str, tuple[int, str, int]], list[float]] = {}
     for one in judged:
@@ -130,10 +131,10 @@ def naive_points(rule: Rule, judged: Sequence[Judged]) -> tuple[dict[Answer, flo
         labels[one.answer] = label
         for peer, value in {**agreement, author: label}.items():
             earned.setdefault((peer, (number, author, task)), []).append(value)
-    points: dict[str, float] = {}
+    by_peer: dict[str, list[float]] = {}
     for (peer, _), values in earned.items():
-        points[peer] = points.get(peer, 0.0) + math.fsum(values) / len(values)
-    return labels, points
+        by_peer.setdefault(peer, []).append(math.fsum(values) / len(values))
+    return labels, {peer: math.fsum(values) for peer, values in by_peer.items()}
 
 
 def _per_work(accounts: Sequence[Account]) -> float | None:
