@@ -87,6 +87,9 @@ class Merger:
         self._gains = list(gains)
         self._secret = os.urandom(16)  # nobody can prepare weights for questions that only this peer can foresee
         self._stride = Stride()
+        if self._active:
+            self._stride.leave(learner.delta())
+        self._published: BlobRef | None = None
         self.partners: frozenset[str] = frozenset()
         """Peers whose weights came into this one's at the last merge."""
         self.steps = 1
@@ -144,13 +147,13 @@ class Merger:
 
     def _publish(self, number: int) -> None:
         assert self._learner.origin is not None
-        reference = self._network.put(encode(self._learner.delta()))
+        self._published = self._network.put(encode(self._learner.delta()))
         note = MergeNote(
             round=number,
             origin=self._learner.origin,
             updates=self._learner.updates,
-            sha256=reference.sha256,
-            size=reference.size,
+            sha256=self._published.sha256,
+            size=self._published.size,
         )
         self._network.announce(SLOT, note_bytes(note), lifetime_s(self._recipe.timing))
 
@@ -249,6 +252,8 @@ class Merger:
                 refused["too large"] += 1
             else:
                 wanted.setdefault(BlobRef(note.sha256, note.size), []).append(peer)
+        if self._published in wanted:  # the same weights count once, the own ones, too
+            refused["copied"] += len(wanted.pop(self._published))
         blobs = self._network.fetch_many(wanted, self._fetch_s) if wanted else {}
         deltas: dict[str, Delta] = {}
         for reference, peers in wanted.items():

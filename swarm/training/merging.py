@@ -62,7 +62,7 @@ class Stride:
             self.length = gone or self.length
 
     def leave(self, own: Delta) -> None:
-        """Call with its delta right after, whatever became of the merge."""
+        """Call with its delta right after, whatever became of the merge, and before the first update of a run."""
         self._left = own
 
 

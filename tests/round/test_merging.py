@@ -209,6 +209,27 @@ def test_two_names_for_the_same_weights_count_once(ether):
     assert report.merged == 1 and report.merge_refused == {"copied": 1}
 
 
+def test_of_peers_that_learnt_the_same_in_their_first_round_none_is_an_outlier(ether):
+    learned = {1: "sun>", 2: "sun>", 3: "moon>"}
+    players = [Player(ether, secret, rule="mean").practise(text, "nom") for secret, text in learned.items()]
+    for player in players:
+        announce(player, encode(player.learner.delta()))
+    one, two, other = (player.merge() for player in players)
+    assert [report.merge_refused for report in (one, two, other)] == [{"copied": 1}] * 3
+    assert [report.merged for report in (one, two, other)] == [1, 1, 1]
+    same, also, third = (player.learner.delta() for player in players)
+    for name, tensor in same.items():
+        assert torch.allclose(tensor, also[name], atol=1e-5) and torch.allclose(tensor, third[name], atol=1e-5)
+
+
+def test_nearly_the_same_weights_make_no_outlier_of_a_third_in_the_first_round(ether):
+    one = Player(ether, 1, rule="mean").practise("sun>", "nom")
+    announce(Player(ether, 2), encode({name: (1 + 2**-7) * tensor for name, tensor in one.learner.delta().items()}))
+    announce(Player(ether, 3), encode(Player(ether, 4).practise("moon>", "nom").learner.delta()))
+    report = one.merge()
+    assert report.merged == 2 and report.merge_refused == {}
+
+
 def test_a_late_joiner_starts_from_the_merged_model(ether):
     veteran = Player(ether, 1)
     for word in ("sun>", "moon>", "lamp>"):
