@@ -42,7 +42,11 @@ class Arm:
     fetched_ratio_cap: float = FETCHED_RATIO_CAP
     """Of the loss."""
     poison: str | None = None
-    """What the last peer sends in place of its weights (and, where groups are fetched, of its log-probabilities)."""
+    """What the last peer sends in place of its weights."""
+    poison_groups: Literal["lies", "padded"] = "lies"
+    """What it sends in place of its groups: lies about log-probabilities, or see `bench.collective.poison.padded`."""
+    author_share: float = 1.0
+    """Of the fetched groups in an update, one author's at most."""
     stages: bool = False
     """Whole rounds of the recipe, with as many answers as that asks for; critiques and revisions are trained on, too,
     and groups chosen as in a swarm."""
@@ -138,6 +142,13 @@ ARMS["both, trimmed, negated"] = Arm(
     rule="trimmed_mean",
     poison="negated",
 )
+ARMS["both, trimmed, negated, padded"] = replace(
+    ARMS["both, trimmed, negated"],
+    about="trimmed mean and fetched groups, no more than half of them of one author; one peer sends negated weights, "
+    "and groups in which who is right says zeros first, and who is wrong does not",
+    poison_groups="padded",
+    author_share=0.5,
+)
 for _name in ("added, lies", "both, trimmed, negated"):
     ARMS[f"{_name}, cap 10"] = replace(
         ARMS[_name], about=f"{_name}, with fetched tokens up to a probability ratio of 10", fetched_ratio_cap=10.0
@@ -149,6 +160,7 @@ for _name in (
     "both, steps",
     "added, lies",
     "both, trimmed, negated",
+    "both, trimmed, negated, padded",
     "added, own tasks",
     "added, two models",
 ):
@@ -221,8 +233,12 @@ _PLANS: dict[str, list[tuple[str, tuple[int, ...], tuple[float, ...]]]] = {
         ("added, own tasks", (4,), (5e-4,)),
         ("alone, two models", (2,), (2.5e-4, 5e-4, 1.25e-4)),
         ("added, two models", (2,), (2.5e-4, 5e-4, 1.25e-4)),
-        ("both, winners", (4,), (5e-4, 1e-3)),
+        ("both, winners", (4, 8), (5e-4,)),
+        ("both, winners", (4,), (1e-3,)),
+        ("both, trimmed, stages, all", (4,), (5e-4,)),
         ("both, trimmed, negated, winners", (4,), (5e-4,)),
+        ("both, trimmed, negated, padded, winners", (4,), (5e-4,)),
+        ("both, trimmed, negated, padded", (4,), (5e-4,)),
         ("added, two models, winners", (2,), (2.5e-4, 5e-4, 1.25e-4)),
         ("both, winners, x2", (4,), (5e-4,)),
         ("alone, unfiltered", (1,), (5e-4,)),

@@ -5,19 +5,19 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import torch
 
+from bench.collective import poison
 from bench.collective.arms import ARMS, Job
 from bench.collective.peer import Peer, learner_of, live, recipe_of, sources_of, start_of, timed
 from bench.collective.product import merge_products
 from bench.collective.rounds import WholeRound
-from swarm.judging.scores import advantages, is_informative
+from bench.collective.sampled import Sampled
+from swarm.judging.scores import is_informative
 from swarm.recipe.prompts import answer_prompt
-from swarm.recipe.schema import LearnFrom
 from swarm.recipe.tasks import Task, derive_tasks, heldout_tasks
 from swarm.recipe.verifiers import verify
 from swarm.round import heldout
@@ -29,28 +29,6 @@ from swarm.training.wire import WeightsRefused
 
 MEASUREMENTS = 25
 """Points of the held-out curve of one peer; all peers are measured at the end."""
-
-
-@dataclass
-class Sampled:
-    """One prompt's completions with the rewards that the verifier gives."""
-
-    author: int
-    task: Task
-    prompt: tuple[int, ...]
-    completions: Sequence[Completion]
-    rewards: list[float]
-
-    def training(self, me: int, scale: float, other_model: bool, learn_from: LearnFrom) -> TrainingGroup:
-        whole = TrainingGroup(
-            prompt=self.prompt,
-            completions=tuple((one.tokens, one.logprobs) for one in self.completions),
-            advantages=tuple(scale * value for value in advantages(self.rewards, scale=True)),
-            own=self.author == me,
-            temperature=1.0,
-            rescored=other_model,
-        )
-        return whole if whole.own or learn_from == "all" else whole.winners()
 
 
 def play(job: Job, device: str | None, deadline: float, measure_every: int | None = None) -> dict[str, Any] | None:
@@ -92,7 +70,11 @@ class _Run:
             recipe = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update=own)})
         for name, weight in self._starts[index].items():
             state[name][0].copy_(weight)
-        return Peer(learner, recipe, state, steps=self.arm.steps if isinstance(self.arm.steps, int) else 1)
+        peer = Peer(learner, recipe, state, steps=self.arm.steps if isinstance(self.arm.steps, int) else 1)
+        if self.arm.rule != "none":
+            peer.sit_down()
+            peer.stride.leave(learner.delta())
+        return peer
 
     def _rate(self) -> float:
         """Of the next update."""
@@ -155,7 +137,7 @@ class _Run:
             if group.author != me and is_informative((read := self._in_own_tokens(me, group)).rewards)
         ]
         draw = random.Random(self._seed("fetch", me))
-        taken = draw.sample(others, min(len(others), count))
+        taken = self._capped(draw.sample(others, len(others)), count)
         # Rows without advantage add nothing but to dapo's denominator, the number of tokens.
         scale = 1.0 if self.arm.filtered else _tokens(own) / max(1, _tokens(sampled[me]))
         learner = self._peers[me].learner
@@ -163,6 +145,15 @@ class _Run:
             group.training(me, scale, self._peers[group.author].learner is not learner, self.arm.learn_from)
             for group in (*own, *taken)
         ]
+
+    def _capped(self, groups: Sequence[Sampled], count: int) -> list[Sampled]:
+        """The first `count` groups, of which no author has more than the arm's share."""
+        most = max(1, math.floor(count * self.arm.author_share))
+        taken: list[Sampled] = []
+        for group in groups:
+            if len(taken) < count and sum(one.author == group.author for one in taken) < most:
+                taken.append(group)
+        return taken
 
     def _in_own_tokens(self, me: int, group: Sampled) -> Sampled:
         """A group of another tokenizer, read by its texts as a swarm's peers do; what is too long so is left out."""
@@ -244,36 +235,20 @@ class _Run:
         self._malformed: Counter[str] = Counter()
         for index, delta in enumerate(deltas):
             if self.arm.poison and index == len(deltas) - 1:
-                delta = self._poisoned(delta)
+                delta = poison.weights(self.arm.poison, delta, self.round)
             try:
                 arrived[str(index)] = decode(encode(delta), delta)
             except WeightsRefused as error:
                 self._malformed[error.reason] += 1
         return arrived
 
-    def _poisoned(self, delta: Delta) -> Delta:
-        noise = torch.Generator().manual_seed(self.round)
-        match self.arm.poison:
-            case "negated":
-                return {name: -tensor for name, tensor in delta.items()}
-            case "huge":
-                return {name: 50 * tensor for name, tensor in delta.items()}
-            case "nan":
-                return {name: tensor * math.nan for name, tensor in delta.items()}
-            case _:
-                return {
-                    name: tensor.std(correction=0) * torch.randn(tensor.shape, generator=noise).to(tensor.device)
-                    for name, tensor in delta.items()
-                }
-
     def _lie(self, group: Sampled) -> Sampled:
-        """The same completions with log-probabilities that are noise."""
-        draw = random.Random(self._seed("lie", group.author))
-        lied = [
-            Completion(one.tokens, tuple(-10 * draw.random() for _ in one.tokens), one.finished, one.text)
-            for one in group.completions
-        ]
-        return Sampled(group.author, group.task, group.prompt, lied, group.rewards)
+        """What the poisoner shows in place of a group of its own."""
+        liar = self._peers[-1]
+        if self.arm.poison_groups == "padded":
+            liar.sit_down()
+            return poison.padded(group, liar.learner, self._recipe)
+        return poison.lied(group, self._seed("lie", group.author))
 
     def _mean_moments(self) -> dict[str, list[torch.Tensor]]:
         states = [peer.state for peer in self._honest]
