@@ -8,6 +8,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.machine import end_with_parent
+
 Case = TypeVar("Case")
 Row = dict[str, Any]
 
@@ -27,7 +29,8 @@ def finish(todo: Sequence[Case], work: Callable[[Case], Row], lines: Path, *, jo
     deadline = time.monotonic() + 60 * minutes
     waiting = list(todo)
     running: set[Future[Row]] = set()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, lines.open("a") as out:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=end_with_parent) as pool, lines.open("a") as out:
         while waiting or running:
             while waiting and len(running) < jobs and time.monotonic() < deadline:
                 running.add(pool.submit(work, waiting.pop(0)))

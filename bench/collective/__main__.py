@@ -17,6 +17,7 @@ from typing import Any
 from bench.collective import table
 from bench.collective.arms import ARMS, SIZES, Job, plan
 from bench.collective.play import play
+from bench.machine import end_with_parent
 
 
 def main() -> int:
@@ -53,7 +54,7 @@ def main() -> int:
     print(f"{len(left)} of {len(jobs)} runs to do, {options.jobs} at a time, into {out}", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores
     failed = 0
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=end_with_parent) as pool:
         futures = {pool.submit(play, job, options.device, deadline, options.measure_every): job for job in left}
         for future in as_completed(futures):
             if error := future.exception():
